@@ -1,0 +1,1 @@
+"""How data moves: storage, artefacts, Ray Data ingest, actors, recommenders. The only room that imports ray."""

@@ -1,0 +1,240 @@
+"""Artefacts: directories that are either whole or absent, described by a manifest that is written last.
+
+A dataset, a model, a recommendation table. Writers fill a staging directory beside the target and publish it by
+rename (object stores, which cannot rename: by copies within the store, the manifest last). Readers open the manifest
+first and refuse a file that does not match it, naming the file. A killed writer leaves only a staging directory, which
+no reader accepts and which the same command, run again, continues from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.storage import Location
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class Kind(StrEnum):
+    DATASET = "dataset"
+    MODEL = "model"
+    RECOMMENDATIONS = "recommendations"
+    LOG = "synthetic log"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What the manifest says of one file, so that a changed byte is found by whoever reads it."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, content: bytes | pa.Buffer) -> FileRecord:
+        view = memoryview(content)
+        return cls(size=view.nbytes, sha256=hashlib.sha256(view).hexdigest())
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artefact is and how it came to be."""
+
+    kind: Kind
+    config: Mapping[str, Any]
+    """The options that made it: enough to make it again."""
+    inputs: Mapping[str, str]
+    """Name → fingerprint of everything that it was made from."""
+    counts: Mapping[str, Any]
+    """Rows, users, items, what was dropped and why."""
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    version: int = FORMAT_VERSION
+
+    def fingerprint(self) -> str:
+        """A digest of the artefact's content: equal if and only if kind, config, inputs and all bytes are."""
+        return hashlib.sha256(self._canonical().encode()).hexdigest()
+
+    def to_json(self) -> bytes:
+        body = json.loads(self._canonical())
+        return json.dumps({**body, "fingerprint": self.fingerprint()}, indent=1, ensure_ascii=False).encode()
+
+    def _canonical(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, content: bytes, *, where: str) -> Manifest:
+        try:
+            body = json.loads(content)
+            version = body["version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{where}/{MANIFEST} is damaged: it is not a manifest.") from error
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise InputError(
+                f"{where} has format version {version}, this infrec reads up to {FORMAT_VERSION}: upgrade infrec."
+            )
+        try:
+            expected = body.pop("fingerprint")
+            files = {name: FileRecord(**record) for name, record in body.pop("files").items()}
+            manifest = cls(**{**body, "kind": Kind(body["kind"]), "files": files})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{where}/{MANIFEST} is damaged: {error}.") from error
+        if manifest.fingerprint() != expected:
+            raise InputError(f"{where}/{MANIFEST} is damaged: its content does not match its fingerprint.")
+        return manifest
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A published artefact, open for reading. Picklable: remote actors read the files that they need."""
+
+    location: Location
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, uri: str | Location, kind: Kind) -> Artefact:
+        """Open the artefact at `uri`.
+
+        Raises `InputError` where there is none, where its manifest is damaged, of another kind or newer than this
+        code, or where a file is missing or of another size. Checksums are verified as files are read.
+        """
+        location = Location.of(uri)
+        if not location.exists():
+            raise InputError(f"There is no {kind} at {location}.")
+        if not (location / MANIFEST).exists():
+            raise InputError(f"{location} is not a {kind}: it has no {MANIFEST}.")
+        manifest = Manifest.from_json((location / MANIFEST).read().to_pybytes(), where=str(location))
+        if manifest.kind != kind:
+            raise InputError(f"{location} is a {manifest.kind}, not a {kind}.")
+        for name, record in manifest.files.items():
+            info = (location / name).info()
+            if not info.is_file:
+                raise InputError(f"{location / name} is missing, the manifest lists it.")
+            if info.size != record.size:
+                raise InputError(f"{location / name} has {info.size} bytes, the manifest says {record.size}.")
+        return cls(location, manifest)
+
+    def read(self, name: str) -> pa.Buffer:
+        """The bytes of one file (memory-mapped where local), after its checksum was found right."""
+        content = (self.location / name).read()
+        if FileRecord.of(content) != self.manifest.files[name]:
+            raise InputError(f"{self.location / name} is damaged: its checksum is not the manifest's.")
+        return content
+
+    def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """One Parquet file of the artefact as a table."""
+        return pq.read_table(pa.BufferReader(self.read(name)), columns=columns)
+
+
+class ArtefactWriter:
+    """Fills a staging directory beside the target, and publishes it whole.
+
+    `purpose` says what is being made (config and input fingerprints): a staging directory left by a killed run of the
+    same purpose is continued, any other one is emptied first.
+    """
+
+    def __init__(self, uri: str | Location, kind: Kind, *, purpose: Mapping[str, Any], overwrite: bool = False) -> None:
+        self.target = Location.of(uri)
+        self.kind = kind
+        self._overwrite = overwrite
+        self._retired = self.target.parent / f".{self.target.name}.replaced"
+        if self._retired.exists() and not self.target.exists():
+            self._retired.move(self.target)  # a run was killed between the two renames of `publish`
+        self.staging = self.target.parent / f".{self.target.name}.partial"
+        self._check_target()
+        self._claim(json.dumps(purpose, sort_keys=True, default=str).encode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError):
+            self.discard()  # the same command would end here again: there is nothing to continue
+
+    @property
+    def work(self) -> Location:
+        """For intermediate files: kept while the job is unfinished, never published."""
+        return self.staging / "_work"
+
+    def write(self, name: str, content: bytes | pa.Buffer) -> FileRecord:
+        (self.staging / name).write(content)
+        return FileRecord.of(content)
+
+    def write_table(self, name: str, table: pa.Table) -> FileRecord:
+        return self.write(name, parquet_bytes(table))
+
+    def publish(
+        self,
+        *,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        counts: Mapping[str, Any],
+        files: Mapping[str, FileRecord],
+    ) -> Artefact:
+        """Write the manifest and let the artefact appear at its target, all at once."""
+        self._check_target()
+        self.work.remove()
+        manifest = Manifest(self.kind, config, inputs, counts, dict(sorted(files.items())))
+        if self.target.is_local:
+            (self.staging / MANIFEST).write(manifest.to_json())
+            self._retired.remove()
+            if self.target.exists():
+                self.target.move(self._retired)
+            self.staging.move(self.target)
+            self._retired.remove()
+        else:
+            (self.target / MANIFEST).remove()  # from here to the last line there is no artefact
+            self.target.remove()
+            for name in manifest.files:
+                (self.staging / name).copy(self.target / name)
+            (self.target / MANIFEST).write(manifest.to_json())
+            self.staging.remove()
+        return Artefact(self.target, manifest)
+
+    def discard(self) -> None:
+        """Remove what was staged: for a run that the same command could not bring to an end."""
+        self.staging.remove()
+
+    def _check_target(self) -> None:
+        """Refuse early what could not be published, and never remove what is not an artefact of this kind."""
+        if not self.target.exists():
+            return
+        manifest = self.target / MANIFEST
+        if self.target.is_directory() and not self.target.files():
+            return
+        if not self.target.is_local and self.staging.exists() and not manifest.exists():
+            return  # what our own publication, killed half-way, left in an object store
+        if not self._overwrite:
+            raise InputError(f"{self.target} exists: choose another --out, or say --overwrite to replace it.")
+        found = None
+        if manifest.exists():
+            found = Manifest.from_json(manifest.read().to_pybytes(), where=str(self.target)).kind
+        if found != self.kind:
+            raise InputError(f"{self.target} exists and is not a {self.kind}: --overwrite will not remove it.")
+
+    def _claim(self, purpose: bytes) -> None:
+        note = self.work / "purpose.json"
+        if note.exists() and note.read().to_pybytes() == purpose:
+            return
+        self.staging.remove()
+        note.write(purpose)
+
+
+def parquet_bytes(table: pa.Table) -> pa.Buffer:
+    """The table as one Parquet file: zstd, no timestamps or paths within, so equal tables give equal bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def fingerprint(parts: Iterable[Any]) -> str:
+    """A digest of a sequence of JSON-able values, for naming what something was made from."""
+    return hashlib.sha256(json.dumps(list(parts), default=str).encode()).hexdigest()

@@ -1,0 +1,175 @@
+"""The dataset artefact: who interacted with what, split into train, validation and test.
+
+    items.parquet        item_id (as it came in), train_count (int64); the row number is the item index
+    users-00000.parquet  user_id (as it came in), held_out (bool), train, validation, test (list<int32>, sorted
+    users-00001.parquet  item indices); one file a shard, users sorted by id within it
+    …
+
+`held_out` users (strong generalisation) are never trained on: their `train` list is the context they are recommended
+from. Everyone else is trained on. At validation the context is `train`; at test it is `train` and `validation`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import scipy.sparse as sp
+
+from pipeline.artefact import Artefact, Kind, Manifest
+from pipeline.storage import Location
+
+ITEMS = "items.parquet"
+PARTS = ("train", "validation", "test")
+
+
+def shard_name(index: int) -> str:
+    return f"users-{index:05d}.parquet"
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Some users' interactions: a shard of a dataset, or several shards one after another.
+
+    The three matrices are binary CSR, users × items, float32 ones, column indices sorted within rows.
+    """
+
+    user_ids: pa.Array
+    held_out: np.ndarray
+    train: sp.csr_array
+    validation: sp.csr_array
+    test: sp.csr_array
+
+    @classmethod
+    def of(cls, table: pa.Table, num_items: int) -> Histories:
+        """From a `users-*.parquet` table."""
+        return cls(
+            user_ids=table["user_id"].combine_chunks(),
+            held_out=table["held_out"].to_numpy(),
+            train=csr_of(table["train"], num_items),
+            validation=csr_of(table["validation"], num_items),
+            test=csr_of(table["test"], num_items),
+        )
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def __getitem__(self, users: slice) -> Histories:
+        return Histories(
+            self.user_ids[users],
+            self.held_out[users],
+            self.train[users],
+            self.validation[users],
+            self.test[users],
+        )
+
+    def training_matrix(self) -> sp.csr_array:
+        """The users that models are trained on (all that are not held out) × items."""
+        return self.train[~self.held_out] if self.held_out.any() else self.train
+
+    def context(self, part: str) -> sp.csr_array:
+        """What is known of each user when `part` ("validation" or "test") is predicted."""
+        if part == "validation":
+            return self.train
+        union = sp.csr_array(self.train + self.validation)
+        union.sort_indices()
+        return union
+
+    def truth(self, part: str) -> sp.csr_array:
+        """What is to be predicted in `part` ("validation" or "test")."""
+        return self.validation if part == "validation" else self.test
+
+
+@dataclass(frozen=True)
+class ShardSlice:
+    """Some consecutive users of a shard: a piece of work of a size that does not depend on the shards."""
+
+    shard: int
+    users: slice
+
+    def __len__(self) -> int:
+        return int(self.users.stop - self.users.start)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A published dataset, open for reading. Picklable; shards are read where they are needed."""
+
+    artefact: Artefact
+
+    @classmethod
+    def open(cls, uri: str | Location) -> Dataset:
+        return cls(Artefact.open(uri, Kind.DATASET))
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.artefact.manifest
+
+    @property
+    def num_users(self) -> int:
+        return int(self.manifest.counts["users"])
+
+    @property
+    def num_items(self) -> int:
+        return int(self.manifest.counts["items"])
+
+    @property
+    def has_held_out_users(self) -> bool:
+        """Whether the dataset is one of strong generalisation: then only held-out users have something to predict."""
+        return bool(self.manifest.counts["held_out_users"])
+
+    @property
+    def num_shards(self) -> int:
+        return int(self.manifest.counts["shards"])
+
+    def items(self) -> pa.Table:
+        """item_id, train_count; row i is item index i."""
+        return self.artefact.table(ITEMS)
+
+    def shard(self, index: int) -> Histories:
+        return Histories.of(self.artefact.table(shard_name(index)), self.num_items)
+
+    def slices(self, users: int) -> list[ShardSlice]:
+        """The whole dataset in order, cut into slices of up to `users` users that do not cross shards."""
+        return [
+            ShardSlice(shard, slice(start, min(start + users, size)))
+            for shard, size in enumerate(map(self._shard_size, range(self.num_shards)))
+            for start in range(0, size, users)
+        ]
+
+    def _shard_size(self, index: int) -> int:
+        """Users of a shard, from the file's footer."""
+        location = self.artefact.location / shard_name(index)
+        with location.filesystem.open_input_file(location.path) as source:
+            return int(pq.read_metadata(source).num_rows)
+
+    def training_matrix(self) -> sp.csr_array:
+        """The users that models are trained on (all that are not held out), in shard order, × items."""
+        return self.histories().training_matrix()
+
+    def histories(self) -> Histories:
+        """All users, in shard order: for datasets whose sparse interactions fit in memory."""
+        tables = [self.artefact.table(shard_name(index)) for index in range(self.num_shards)]
+        return Histories.of(pa.concat_tables(tables), self.num_items)
+
+
+def csr_of(column: pa.ChunkedArray, num_items: int) -> sp.csr_array:
+    """Binary CSR, users × items, from a column of lists of item indices."""
+    lengths = pc.list_value_length(column).to_numpy()
+    indptr = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=indptr[1:])
+    indices = pc.list_flatten(column).to_numpy().astype(np.int32, copy=False)
+    if indptr[-1] <= np.iinfo(np.int32).max:  # SciPy wants both index arrays of one type
+        indptr = indptr.astype(np.int32)
+    else:
+        indices = indices.astype(np.int64)
+    ones = np.ones(len(indices), dtype=np.float32)
+    return sp.csr_array((ones, indices, indptr), shape=(len(lengths), num_items))
+
+
+def lists_of(matrix: sp.csr_array) -> pa.ListArray:
+    """The inverse of `csr_of`: each row's item indices as list<int32>."""
+    return pa.ListArray.from_arrays(matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32))

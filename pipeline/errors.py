@@ -1,0 +1,11 @@
+"""What the user can mend: raised with one clear sentence, reported without a traceback, exit code 2."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """Bad input or options. The message is one sentence that names the file, column, count or option at fault."""
+
+
+class DoesNotFit(InputError):
+    """The plan needs more memory than `--memory-limit` allows. The message gives both and what would fit."""

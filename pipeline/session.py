@@ -1,0 +1,88 @@
+"""The one place that starts Ray: a running cluster where there is one, else this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+# Ray reads these when it is imported. Without the limit on idle workers, tiny Data pipelines start dozens of them.
+os.environ.setdefault("RAY_num_workers_soft_limit", "16")
+os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a CPU task leaves the driver's devices visible
+
+import psutil
+import ray
+
+# One thread a worker, so that k workers on k cores do not fight and the bytes of a result do not depend on the number
+# of cores. XLA's CPU client takes its thread count from NPROC, BLAS from its own variables; all before the import.
+WORKER_ENVIRONMENT = {"NPROC": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+MIB = 1 << 20
+OBJECT_STORE_BYTES = 1024 * MIB
+"""Slices and blocks pass through the object store and are consumed at once: it need not grow with the data."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the connected cluster offers."""
+
+    cpus: int
+    gpus: int
+    memory: int
+    """Bytes of memory on the driver's node: what a plan may use where no --memory-limit is given."""
+
+
+@contextmanager
+def ray_session(*, address: str | None = None, cpus: int | None = None) -> Iterator[Cluster]:
+    """Connect to the cluster at `address` (or $RAY_ADDRESS), else start Ray on this machine with `cpus` CPUs.
+
+    A session that is already open is used as it is and left open; one that is opened here is closed at the end.
+    """
+    opened = not ray.is_initialized()
+    if opened:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        address = address or os.environ.get("RAY_ADDRESS")
+        if address:
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": WORKER_ENVIRONMENT},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        else:
+            with _inherited(WORKER_ENVIRONMENT):  # spares every actor a process of its own making
+                ray.init(
+                    num_cpus=cpus,
+                    object_store_memory=min(OBJECT_STORE_BYTES, psutil.virtual_memory().available // 4),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+    try:
+        resources = ray.cluster_resources()
+        yield Cluster(
+            cpus=max(1, int(resources.get("CPU", 1))),
+            gpus=int(resources.get("GPU", 0)),
+            memory=psutil.virtual_memory().available,
+        )
+    finally:
+        if opened:
+            ray.shutdown()
+
+
+@contextmanager
+def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
+    """Processes that are started in the block have this environment; ours has it no longer afterwards."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

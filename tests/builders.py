@@ -1,0 +1,93 @@
+"""Small datasets made directly from matrices, for tests that are not about ingest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+
+from pipeline.artefact import ArtefactWriter, Kind
+from pipeline.dataset import ITEMS, Dataset, lists_of, shard_name
+
+
+def taste_matrix(users: int, items: int, *, seed: int, per_user: int = 20, rank: int = 4) -> sp.csr_array:
+    """Binary interactions with a low-rank taste structure and a long tail, that a model can learn."""
+    rng = np.random.default_rng(seed)
+    taste = rng.standard_normal((users, rank)) @ rng.standard_normal((rank, items))
+    taste += 1.5 * rng.standard_normal(items) + rng.gumbel(size=(users, items))
+    counts = rng.integers(max(5, per_user // 2), 2 * per_user, users)
+    order = np.argsort(-taste, axis=1)
+    rows = np.repeat(np.arange(users), counts)
+    columns = np.concatenate([order[user, :count] for user, count in enumerate(counts)])
+    return sp.csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=(users, items))
+
+
+def split_matrix(matrix: sp.csr_array, *, seed: int) -> tuple[sp.csr_array, sp.csr_array, sp.csr_array]:
+    """Every user's interactions at random into 80 % train, 10 % validation, 10 % test."""
+    rng = np.random.default_rng(seed)
+    coo = matrix.tocoo()
+    part = np.empty(matrix.nnz, dtype=int)
+    for user in range(matrix.shape[0]):
+        (mine,) = np.nonzero(coo.row == user)
+        order = rng.permutation(len(mine))
+        part[mine] = np.searchsorted([0.8 * len(mine), 0.9 * len(mine)], order, side="right")
+    return tuple(_part(coo, part == number) for number in range(3))
+
+
+def write_dataset(
+    out: Path,
+    train: sp.csr_array,
+    validation: sp.csr_array,
+    test: sp.csr_array,
+    *,
+    held_out: np.ndarray | None = None,
+    shards: int = 2,
+) -> Dataset:
+    """A dataset artefact with integer user ids 1000, 1001, … and string item ids i0, i1, …."""
+    users, items = train.shape
+    held_out = np.zeros(users, dtype=bool) if held_out is None else held_out
+    writer = ArtefactWriter(out, Kind.DATASET, purpose={})
+    train_counts = np.bincount(train[~held_out].indices, minlength=items)
+    item_table = pa.table({"item_id": [f"i{index}" for index in range(items)], "train_count": train_counts})
+    files = {ITEMS: writer.write_table(ITEMS, item_table)}
+    for shard, rows in enumerate(np.array_split(np.arange(users), shards)):
+        parts = {"train": train, "validation": validation, "test": test}
+        table = pa.table(
+            {
+                "user_id": pa.array(1000 + rows),
+                "held_out": held_out[rows],
+                **{name: lists_of(matrix[rows]) for name, matrix in parts.items()},
+            }
+        )
+        files[shard_name(shard)] = writer.write_table(shard_name(shard), table)
+    counts = {"users": users, "items": items, "shards": shards}
+    counts |= {"held_out_users": int(held_out.sum()), "train": train[~held_out].nnz}
+    writer.publish(config={}, inputs={}, counts=counts, files=files)
+    return Dataset.open(str(out))
+
+
+def taste_dataset(out: Path, users: int, items: int, *, seed: int, held_out: float = 0.0, shards: int = 2) -> Dataset:
+    """Interactions that a model can learn, split at random. The first user has no history, only a test item.
+
+    With `held_out`, that part of the users is for validation and test, the others wholly for training.
+    """
+    train, validation, test = (
+        part.toarray() for part in split_matrix(taste_matrix(users, items, seed=seed), seed=seed)
+    )
+    others = np.random.default_rng(seed).random(users) < held_out
+    others[0] = held_out > 0
+    if held_out:
+        train[~others] += (validation + test)[~others]
+        validation[~others] = test[~others] = 0
+    train[0] = validation[0] = test[0] = 0
+    test[0, items // 2] = 1
+    parts = (sp.csr_array(part) for part in (train, validation, test))
+    return write_dataset(out, *parts, held_out=others, shards=shards)
+
+
+def _part(coo: sp.coo_array, chosen: np.ndarray) -> sp.csr_array:
+    matrix = sp.csr_array((np.ones(chosen.sum(), np.float32), (coo.row[chosen], coo.col[chosen])), shape=coo.shape)
+    matrix.sort_indices()
+    return matrix

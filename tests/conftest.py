@@ -1,0 +1,27 @@
+"""What tests share: one small local Ray for the whole run, and the real logs where they are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.session import Cluster, ray_session
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Two CPUs; `ray_session` within a test joins it."""
+    with ray_session(cpus=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real logs, which the licences do not let us carry along."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the real logs are not at hand: ../shared/data is missing")
+    return SHARED_DATA
