@@ -1,0 +1,36 @@
+"""EASE: a linear item-item autoencoder with a zero diagonal, in closed form (Steck, WWW 2019, arXiv 1905.03375).
+
+P = (XᵀX + λ·1)⁻¹,   B = 1 − P · diag(P)⁻¹,   scores(x) = x B
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float
+
+from kernels import tiles
+from kernels.inner_products import inner_products
+from kernels.tiles import Layout, Tiles
+
+
+def item_gram(train: sp.csr_array, layout: Layout, out: Tiles) -> None:
+    """out ← the lower tiles of XᵀX, float32: exact co-occurrence counts up to 2²⁴."""
+    by_item = train.T.tocsr()
+    for i, j in layout.lower():
+        out[i, j] = inner_products(by_item[layout.span(i)], by_item[layout.span(j)])
+
+
+def item_weights(
+    gram: Tiles, layout: Layout, lam: float, inverse: Tiles, out: Float[np.ndarray, "items items"]
+) -> None:
+    """out ← B; `inverse` is scratch memory for the tiles of P. Raises `tiles.NotPositiveDefinite`."""
+    tiles.copy_with_ridge(gram, inverse, layout, lam)
+    tiles.cholesky(inverse, layout)
+    tiles.invert(inverse, layout)
+    diagonal = np.concatenate([np.diag(inverse[i, i]) for i in range(layout.count)])
+    for span in layout.spans():
+        rows = np.arange(span.start, span.stop)
+        out[rows] = tiles.columns(inverse, layout, rows).T
+    out /= -diagonal
+    np.fill_diagonal(out, 0.0)

@@ -1,0 +1,101 @@
+"""Inner products of sparse user rows, by the cheapest exact route: what every kernel here is a function of."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Array, Float, Float32, Int
+
+from kernels.sparse import product
+
+# Rates of one core, measured on ML-1M's blocks on an x86 server. Only their ratios matter, and only to choose a route:
+# all routes give the same numbers on binary rows.
+_DENSE_FLOPS = 100e9
+_SPARSE_DENSE_FLOPS = 25e9
+_SPARSE_SPARSE_PRODUCTS = 0.4e9
+_FILL_BYTES = 2e9
+
+
+def squared_norms(rows: sp.csr_array) -> Float[np.ndarray, " rows"]:
+    """|x|² of every row, float32 (exact integers for binary rows)."""
+    return np.asarray(rows.multiply(rows).sum(axis=1), dtype=rows.dtype).ravel()
+
+
+def inner_products(rows: sp.csr_array, columns: sp.csr_array) -> Float[np.ndarray, "rows columns"]:
+    """⟨x, y⟩ for every x in `rows` and y in `columns`, dense, on this CPU.
+
+    Takes the route with the least estimated time for these two blocks: dense × dense (many entries), sparse × dense
+    (the usual log) or sparse × sparse (very wide, very sparse catalogues). The choice depends on the blocks alone, so
+    the bytes do not depend on who computes them.
+    """
+    (m, items), n = rows.shape, columns.shape[0]
+    products = float(np.dot(_item_counts(rows).astype(float), _item_counts(columns)))
+    word = rows.dtype.itemsize
+    seconds = {
+        _dense_dense: 2.0 * m * n * items / _DENSE_FLOPS + word * (m + n) * items / _FILL_BYTES,
+        _sparse_dense: 2.0 * rows.nnz * n / _SPARSE_DENSE_FLOPS + word * n * items / _FILL_BYTES,
+        _sparse_sparse: products / _SPARSE_SPARSE_PRODUCTS + word * m * n / _FILL_BYTES,
+    }
+    return min(seconds, key=seconds.__getitem__)(rows, columns)
+
+
+def accelerator_inner_products(rows: sp.csr_array, columns: sp.csr_array) -> Float32[Array, "rows columns"]:
+    """⟨x, y⟩ for every pair, on JAX's default device: for GPUs and TPUs.
+
+    Binary rows go through the matrix units as int8 × int8 → int32 and stay exact; other rows are multiplied in
+    float32 with no reduced precision inside.
+    """
+    left, right = _on_device(rows), _on_device(columns)
+    if left.dtype == right.dtype == jnp.int8:
+        products: Array = _integer_products(left, right).astype(jnp.float32)
+    else:
+        products = _float_products(left.astype(jnp.float32), right.astype(jnp.float32))
+    return products
+
+
+def _dense_dense(rows: sp.csr_array, columns: sp.csr_array) -> np.ndarray:
+    return np.asarray(np.matmul(rows.toarray(), columns.toarray().T))
+
+
+def _sparse_dense(rows: sp.csr_array, columns: sp.csr_array) -> np.ndarray:
+    return product(rows, columns.T.toarray(order="C"))
+
+
+def _sparse_sparse(rows: sp.csr_array, columns: sp.csr_array) -> np.ndarray:
+    return np.asarray((rows @ columns.T.tocsr()).toarray())
+
+
+def _item_counts(rows: sp.csr_array) -> Int[np.ndarray, " items"]:
+    return np.bincount(rows.indices, minlength=rows.shape[1])
+
+
+def _on_device(rows: sp.csr_array) -> Array:
+    """The rows, dense, scattered on the device: int8 where binary, else float32."""
+    binary = bool(np.all(rows.data == 1))
+    # A power of two, so that blocks of like size share one compiled scatter; the surplus falls outside and is dropped
+    padding = (1 << max(rows.nnz - 1, 1).bit_length()) - rows.nnz
+    row_of = np.repeat(np.arange(rows.shape[0], dtype=np.int32), np.diff(rows.indptr))
+    dense: Array = _scatter(
+        jnp.asarray(np.pad(row_of, (0, padding), constant_values=rows.shape[0])),
+        jnp.asarray(np.pad(rows.indices.astype(np.int32), (0, padding))),
+        jnp.asarray(np.pad(rows.data.astype(np.int8 if binary else np.float32), (0, padding))),
+        shape=rows.shape,
+    )
+    return dense
+
+
+@jax.jit(static_argnames="shape")
+def _scatter(row_of: Array, item_of: Array, values: Array, *, shape: tuple[int, int]) -> Array:
+    return jnp.zeros(shape, values.dtype).at[row_of, item_of].set(values, mode="drop")
+
+
+@jax.jit
+def _integer_products(left: Array, right: Array) -> Array:
+    return jax.lax.dot_general(left, right, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32)
+
+
+@jax.jit
+def _float_products(left: Array, right: Array) -> Array:
+    return jnp.matmul(left, right.T, precision=jax.lax.Precision.HIGHEST)

@@ -1,0 +1,58 @@
+"""Blocks of the kernel matrix from blocks of sparse users: inner products, then the NTK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float
+
+from kernels.inner_products import accelerator_inner_products, inner_products, squared_norms
+from kernels.ntk import NTK, ntk_block
+
+_SHAPE_STEP = 512
+"""Blocks are computed in multiples of this: XLA compiles once a shape, and the last block of anything is shorter."""
+
+
+@dataclass(frozen=True)
+class KernelRows:
+    """Sparse users prepared for the kernel: (normalised) CSR rows and their squared norms."""
+
+    rows: sp.csr_array
+    squares: Float[np.ndarray, " rows"]
+
+    @classmethod
+    def of(cls, rows: sp.csr_array) -> KernelRows:
+        return cls(rows, squared_norms(rows))
+
+    def __getitem__(self, span: slice) -> KernelRows:
+        return KernelRows(self.rows[span], self.squares[span])
+
+    def padded(self) -> KernelRows:
+        """With all-zero rows up to the next multiple of `_SHAPE_STEP`."""
+        users, items = self.rows.shape
+        surplus = -users % _SHAPE_STEP
+        indptr = np.pad(self.rows.indptr, (0, surplus), mode="edge")
+        rows = sp.csr_array((self.rows.data, self.rows.indices, indptr), shape=(users + surplus, items))
+        return KernelRows(rows, np.pad(self.squares, (0, surplus)))
+
+
+def kernel_block(ntk: NTK, rows: KernelRows, columns: KernelRows) -> Float[np.ndarray, "rows columns"]:
+    """K(x, y) for every x in `rows` and y in `columns`, on JAX's default device, returned to the host.
+
+    On a CPU the inner products take the route that the density favours; an accelerator gets them as one product.
+    """
+    (users, items), others = rows.rows.shape, columns.rows.shape[0]
+    rows, columns = rows.padded(), columns.padded()
+    on_cpu = jax.default_backend() == "cpu"
+    products = (inner_products if on_cpu else accelerator_inner_products)(rows.rows, columns.rows)
+    return np.asarray(ntk_block(ntk, products, rows.squares, columns.squares, items=items))[:users, :others]
+
+
+def kernel_diagonal_block(ntk: NTK, rows: KernelRows) -> Float[np.ndarray, "rows rows"]:
+    """K(x, y) for x and y in the same `rows`, with the diagonal K(x, x) from its own formula."""
+    block = np.array(kernel_block(ntk, rows, rows))
+    np.fill_diagonal(block, ntk.diagonal(rows.squares, items=rows.rows.shape[1]))
+    return block
