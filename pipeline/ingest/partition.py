@@ -1,0 +1,161 @@
+"""The first pass over the log: a piece is read, filtered and dealt out to buckets; then its items are
+numbered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.ingest.buckets import (
+    ITEM_CODES,
+    deal_out,
+    encode,
+    items_file,
+    notes,
+    read_arrow,
+    rows_file,
+    write_arrow,
+)
+from pipeline.ingest.logs import Column, OnBadFile, Role
+from pipeline.ingest.pieces import Piece, read
+from pipeline.ingest.splits import PART_NAMES
+from pipeline.ingest.timestamps import sortable
+from pipeline.storage import Location
+
+
+class Dropped(StrEnum):
+    """Why rows of the log are not in the dataset. A row counts under the first reason that applies."""
+
+    UNREADABLE = "in damaged pages"
+    NO_USER = "without user"
+    NO_ITEM = "without item"
+    BAD_RATING = "rating missing or not finite"
+    BELOW_THRESHOLD = "rating below threshold"
+    NO_TIME = "without timestamp"
+    OTHER_SPLIT = "split neither train, validation nor test"
+    DUPLICATE = "duplicates"
+    FEW_INTERACTIONS = "users below minimum"
+    CORE = "outside k-core"
+    NOT_TRAINED = "users without train interactions"
+
+
+@dataclass(frozen=True)
+class Partitioning:
+    """What the partition of every piece has in common."""
+
+    columns: Mapping[Role, Column]
+    threshold: float | None
+    buckets: int
+    piece_rows: int
+    on_bad_file: OnBadFile
+    work: Location
+
+
+def partition(piece: Piece, how: Partitioning) -> Counter[str]:
+    """Write the piece's part files, unless they are there and whole; return its dropped rows by reason."""
+    parts = range(piece.first_part, piece.first_part + piece.parts)
+    stored = [
+        reader
+        for part in parts
+        if read_arrow(items_file(how.work, part)) and (reader := read_arrow(rows_file(how.work, part)))
+    ]
+    if len(stored) == piece.parts:
+        return sum((Counter(notes(reader)) for reader in stored), Counter())
+
+    total: Counter[str] = Counter()
+    tables = read(piece, how.columns, piece_rows=how.piece_rows, on_bad_file=how.on_bad_file)
+    expected = piece.rows
+    for part, table in zip(parts, tables, strict=True):
+        kept, dropped = select(table, how.threshold)
+        dropped[Dropped.UNREADABLE] = min(expected, how.piece_rows) - len(table)
+        expected -= how.piece_rows
+        rows, items = deal_out(kept, how.buckets)
+        write_arrow(items_file(how.work, part), [pa.record_batch({"item": items})], {})
+        write_arrow(rows_file(how.work, part), rows.to_batches(max_chunksize=1), dropped)
+        total += dropped
+    return total
+
+
+def select(table: pa.Table, threshold: float | None) -> tuple[pa.Table, Counter[str]]:
+    """The rows to keep as columns user, item and (where a time or a split was read) value, and the rows
+    dropped.
+
+    A rating that is null, NaN or infinite marks a damaged row, whether or not there is a threshold.
+    """
+    alive = np.ones(len(table), dtype=bool)
+    dropped: Counter[str] = Counter()
+
+    def drop(reason: Dropped, bad: np.ndarray) -> None:
+        dropped[reason] = int(np.count_nonzero(alive & bad))
+        np.logical_and(alive, ~bad, out=alive)
+
+    drop(Dropped.NO_USER, _is_null(table[Role.USER]))
+    drop(Dropped.NO_ITEM, _is_null(table[Role.ITEM]))
+    value = None
+    if Role.RATING in table.column_names:
+        rating = pc.fill_null(table[Role.RATING], np.nan).to_numpy()
+        drop(Dropped.BAD_RATING, ~np.isfinite(rating))
+        if threshold is not None:
+            drop(Dropped.BELOW_THRESHOLD, rating < threshold)
+    if Role.TIMESTAMP in table.column_names:
+        time = table[Role.TIMESTAMP]
+        floats = pa.types.is_floating(time.type)
+        drop(Dropped.NO_TIME, ~np.isfinite(pc.fill_null(time, np.nan).to_numpy()) if floats else _is_null(time))
+        value = sortable(time)
+    if Role.SPLIT in table.column_names:
+        value = _given_part(table[Role.SPLIT])
+        drop(Dropped.OTHER_SPLIT, value < 0)
+
+    kept = table.select([Role.USER, Role.ITEM])
+    if value is not None:
+        kept = kept.append_column("value", pa.array(value))
+    return kept if alive.all() else kept.filter(pa.array(alive)), dropped
+
+
+def number_items(work: Location, parts: int) -> pa.Array:
+    """Number the items of all parts: returns the sorted vocabulary and writes each part's positions in it."""
+    columns = []
+    for part in range(parts):
+        reader = read_arrow(items_file(work, part))
+        assert reader is not None
+        columns.append(reader.get_batch(0)["item"])
+    encoded = pa.chunked_array(columns).dictionary_encode()
+    distinct = encoded.chunk(0).dictionary
+    by_id = pc.sort_indices(distinct).to_numpy()
+    position = np.empty(len(distinct), dtype=np.int32)
+    position[by_id] = np.arange(len(distinct), dtype=np.int32)
+    write_arrow(
+        work / ITEM_CODES,
+        [pa.record_batch({"code": position[codes.indices.to_numpy()]}) for codes in encoded.chunks],
+        {},
+    )
+    return distinct.take(pa.array(by_id))
+
+
+def _is_null(column: pa.ChunkedArray) -> np.ndarray:
+    """bool [n]; of dictionary-encoded columns the values count, too."""
+    if column.null_count == 0 and not (
+        pa.types.is_dictionary(column.type) and any(chunk.dictionary.null_count for chunk in column.chunks)
+    ):
+        return np.zeros(len(column), dtype=bool)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    nulls: np.ndarray = column.is_null().to_numpy()
+    return nulls
+
+
+def _given_part(column: pa.ChunkedArray) -> np.ndarray:
+    """int64 [n]: the part that a split column (dictionary-encoded strings) names, −1 for any other value or
+    null."""
+    if len(column) == 0:
+        return np.empty(0, dtype=np.int64)
+    codes, values = encode(column.cast(pa.string()).fill_null("").dictionary_encode())
+    part_of_value = [PART_NAMES.get(value.strip().lower(), -1) for value in values.to_pylist()]
+    part: np.ndarray = np.array(part_of_value, dtype=np.int64)[codes]
+    return part

@@ -1,0 +1,268 @@
+"""From interaction logs to the dataset artefact, in three passes whose memory does not grow with the log.
+
+1. *Partition* (Ray Data over pieces of the log): read, filter, deal rows out to buckets by user.
+2. *Gather* (a task a bucket): histories of its users without duplicates. Item counts, summed by the driver,
+   give the k-core by iteration to its fixpoint without another shuffle.
+3. *Write* (a task a bucket): split each user's history and write the shard.
+
+The number of pieces and buckets follows from the files and the configuration, never from the number of
+workers, and every part is a pure function of its inputs: a killed run goes on where it stopped, a dead
+worker's part is made again, and the bytes are the same on any cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from pipeline.artefact import ArtefactWriter, FileRecord, Kind
+from pipeline.dataset import ITEMS, Dataset, shard_name
+from pipeline.errors import InputError
+from pipeline.ingest.logs import Column, Format, FoundFile, OnBadFile, Role, find_files
+from pipeline.ingest.opening import open_log
+from pipeline.ingest.partition import Dropped, Partitioning, number_items, partition
+from pipeline.ingest.pieces import Piece, cut
+from pipeline.ingest.selection import cut_at, filter_items, number_kept
+from pipeline.ingest.shards import USER_COUNTS, Numbering, Sharding, write_shard
+from pipeline.ingest.splits import Split
+from pipeline.ingest.timestamps import parse_time
+from pipeline.progress import Report, silent
+from pipeline.tasks import each
+
+VALIDATION_FROM, TEST_FROM = 0.8, 0.9  # where the default temporal cuts are, as fractions of the interactions
+ROWS_A_TASK = 1 << 20  # some 100 MB of working memory; large enough that Ray's cost per task does not show
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestConfig:
+    """What is read from a log, what is kept of it and how it is split."""
+
+    format: Format = Format.AUTO
+    user: str = "user_id"
+    item: str = "item_id"
+    rating: str | None = None
+    """None: the column `rating`, if the log has one."""
+    timestamp: str = "timestamp"
+    split_column: str = "split"
+    threshold: float | None = None
+    """Interactions rated lower are dropped; None keeps every rating."""
+    min_user_interactions: int = 1
+    k_core: int = 1
+    """Keep the largest set of interactions in which every user and every item has at least this many."""
+    split: Split = Split.RANDOM
+    validation_from: str | None = None
+    """Where validation begins in a temporal split; None: after 80 % of what passes the filters."""
+    test_from: str | None = None
+    """Where test begins in a temporal split; None: after 90 % of them."""
+    seed: int = 0
+    on_bad_file: OnBadFile = OnBadFile.ERROR
+    items_from: str | None = None
+    """An earlier dataset of a grown log: its items keep their indices, new ones follow."""
+    piece_rows: int = ROWS_A_TASK
+    """Rows of the log that one task reads at a time."""
+    bucket_rows: int = ROWS_A_TASK
+    """Rows of the log for each shard of the dataset, on average."""
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise InputError(f"--threshold must be a finite number, it is {self.threshold}.")
+        for option, value in {
+            "--min-user-interactions": self.min_user_interactions,
+            "--k-core": self.k_core,
+            "piece_rows": self.piece_rows,
+            "bucket_rows": self.bucket_rows,
+        }.items():
+            if value < 1:
+                raise InputError(f"{option} must be at least 1, it is {value}.")
+        if self.split != Split.TEMPORAL and (self.validation_from or self.test_from):
+            raise InputError("--validation-from and --test-from are for --split temporal only.")
+
+    @property
+    def names(self) -> dict[Role, str]:
+        """What the column of each role is called."""
+        return {
+            Role.USER: self.user,
+            Role.ITEM: self.item,
+            Role.RATING: self.rating or "rating",
+            Role.TIMESTAMP: self.timestamp,
+            Role.SPLIT: self.split_column,
+        }
+
+    @property
+    def needed(self) -> frozenset[Role]:
+        """The roles without whose column this cannot be done."""
+        optional = {
+            Role.RATING: self.rating is not None or self.threshold is not None,
+            Role.TIMESTAMP: self.split.needs_timestamp,
+            Role.SPLIT: self.split == Split.COLUMN,
+        }
+        return frozenset(role for role in Role if optional.get(role, True))
+
+
+def ingest(
+    logs: Sequence[str],
+    out: str,
+    config: IngestConfig,
+    *,
+    overwrite: bool = False,
+    report: Report = silent,
+) -> Dataset:
+    """Make the dataset `out` from `logs` (paths, directories, globs). To be called inside `ray_session`.
+
+    Raises `InputError` for whatever the user can mend; then nothing is published and what was there stays.
+    """
+    known = Dataset.open(config.items_from) if config.items_from else None
+    found = find_files(logs, config.format)
+    inputs = {str(file.location): file.fingerprint for file in found}
+    if known:
+        inputs["--items-from"] = known.manifest.fingerprint()
+    writer = ArtefactWriter(
+        out, Kind.DATASET, purpose={"config": asdict(config), "inputs": inputs}, overwrite=overwrite
+    )
+    try:
+        return _ingest(found, inputs, writer, config, known, report)
+    except InputError:
+        writer.discard()  # the same command would end here again
+        raise
+
+
+def _ingest(
+    found: Sequence[FoundFile],
+    inputs: Mapping[str, str],
+    writer: ArtefactWriter,
+    config: IngestConfig,
+    known: Dataset | None,
+    report: Report,
+) -> Dataset:
+    work = writer.work
+    log = open_log(found, config.names, config.needed, on_bad_file=config.on_bad_file, work=work, report=report)
+    pieces = cut(log.files, config.piece_rows)
+    rows = sum(piece.rows for piece in pieces)
+    parts = sum(piece.parts for piece in pieces)
+    buckets = max(1, -(-rows // config.bucket_rows))
+    how = Partitioning(log.columns, config.threshold, buckets, config.piece_rows, config.on_bad_file, work)
+    dropped = _partition(pieces, how, report)
+    _refuse_if_empty(rows - dropped.total(), rows, dropped)
+    vocabulary = number_items(work, parts)
+
+    sharding = Sharding(
+        staging=writer.staging,
+        work=work,
+        parts=parts,
+        split=config.split,
+        seed=config.seed,
+        min_user_interactions=max(config.min_user_interactions, config.k_core),
+    )
+    keep_item = filter_items(
+        buckets,
+        sharding,
+        len(vocabulary),
+        min_user_interactions=config.min_user_interactions,
+        k_core=config.k_core,
+        dropped=dropped,
+        report=report,
+    )
+    _refuse_if_empty(int(keep_item.sum()), rows, dropped)
+    item_ids, numbering = number_kept(vocabulary, keep_item, known)
+    cuts = _cuts(config, log.columns, buckets, sharding, numbering)
+
+    files: dict[str, FileRecord] = {}
+    counts: Counter[str] = Counter()
+    train_counts = np.zeros(len(item_ids), dtype=np.int64)
+    report("write shards", 0, buckets)
+    for shard in each(write_shard, range(buckets), sharding, numbering, cuts):
+        files[shard_name(shard.index)] = shard.file
+        counts.update(shard.counts)
+        dropped.update(shard.dropped)
+        train_counts += shard.train_counts
+        report("write shards", len(files), buckets)
+    _refuse_if_empty(counts["users"], rows, dropped)
+    files[ITEMS] = writer.write_table(ITEMS, pa.table({"item_id": item_ids, "train_count": train_counts}))
+    artefact = writer.publish(
+        config=asdict(config),
+        inputs=inputs,
+        counts={
+            "rows": rows,
+            "items": len(item_ids),
+            "shards": buckets,
+            **{name: counts[name] for name in USER_COUNTS},
+            "dropped": {reason.value: dropped[reason] for reason in Dropped if dropped[reason]},
+            "bad_files": [file.source for file in log.bad_files],
+            "cuts": cuts,
+        },
+        files=files,
+    )
+    return Dataset(artefact)
+
+
+def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Counter[str]:
+    """Partition every piece with Ray Data; the dropped rows by reason."""
+    _quieten_ray_data()
+
+    def task(row: dict[str, Any]) -> dict[str, Any]:
+        piece: Piece = row["item"]
+        try:
+            dropped = partition(piece, how)
+        except InputError as error:  # told as a result: Ray Data would wrap it in its own advice
+            return {"problem": str(error), "rows": 0, **dict.fromkeys(Dropped, 0)}
+        return {"problem": "", "rows": piece.rows, **{reason: dropped[reason] for reason in Dropped}}
+
+    total = sum(piece.rows for piece in pieces)
+    done: Counter[str] = Counter()
+    report("read rows", 0, total)
+    if pieces:
+        parts = ray.data.from_items(list(pieces), override_num_blocks=len(pieces)).map(task)
+        for outcome in parts.iter_rows():
+            if problem := outcome.pop("problem"):
+                raise InputError(problem)
+            done.update(outcome)
+            report("read rows", done["rows"], total)
+    del done["rows"]
+    return done
+
+
+def _quieten_ray_data() -> None:
+    """Leave what Ray Data says to its log file: our progress and our sentences are for the console."""
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL + 1)
+
+
+def _cuts(
+    config: IngestConfig,
+    columns: Mapping[Role, Column],
+    buckets: int,
+    sharding: Sharding,
+    numbering: Numbering,
+) -> tuple[int, int] | None:
+    """The times at which validation and test begin, if the split is by time."""
+    if config.split != Split.TEMPORAL:
+        return None
+    cuts = []
+    for text, option, fraction in (
+        (config.validation_from, "--validation-from", VALIDATION_FROM),
+        (config.test_from, "--test-from", TEST_FROM),
+    ):
+        cuts.append(
+            cut_at(fraction, buckets, sharding, numbering)
+            if text is None
+            else parse_time(text, columns[Role.TIMESTAMP].type, option)
+        )
+    validation, test = cuts
+    if validation > test:
+        raise InputError("Validation must not begin after test: mend --validation-from or --test-from.")
+    return validation, test
+
+
+def _refuse_if_empty(left: int, rows: int, dropped: Counter[str]) -> None:
+    if left == 0:
+        reasons = ", ".join(f"{dropped[reason]} {reason}" for reason in Dropped if dropped[reason])
+        raise InputError(f"None of the log's {rows} rows is left: {reasons or 'it has none'}.")

@@ -1,0 +1,179 @@
+"""What is made of a bucket once its histories are gathered: counts for the filters, and a shard of the
+dataset."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.artefact import FileRecord, parquet_bytes
+from pipeline.dataset import PARTS, shard_name
+from pipeline.ingest.buckets import Bucket, gather
+from pipeline.ingest.hashing import hash_ids
+from pipeline.ingest.partition import Dropped
+from pipeline.ingest.splits import Interactions, Split, assign
+from pipeline.ingest.timestamps import radix_histogram
+from pipeline.storage import Location
+
+USER_COUNTS = ("users", "held_out_users", *PARTS, "users_without_validation", "users_without_test")
+"""What is counted of each shard's users: `train`, `validation` and `test` are interactions."""
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """What the shards of a dataset have in common."""
+
+    staging: Location
+    """Where the dataset is being written."""
+    work: Location
+    parts: int
+    split: Split
+    seed: int
+    min_user_interactions: int
+
+    def bucket(self, index: int) -> Bucket:
+        return gather(index, self.work, self.parts, keep_last=self.split.needs_timestamp)
+
+
+@dataclass(frozen=True)
+class Survivors:
+    """One bucket's interactions that pass the filters."""
+
+    item_counts: np.ndarray
+    """int64 [vocabulary]."""
+    rows: int
+    """All of its interactions, passing or not."""
+    duplicates: int
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """The items of the dataset."""
+
+    index: np.ndarray
+    """int32 [vocabulary]: the item index of every item of the log, −1 for those that were filtered out."""
+    hashes: np.ndarray
+    """uint64 [vocabulary]."""
+    num_items: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard that was written."""
+
+    index: int
+    file: FileRecord
+    counts: Counter[str]
+    """`USER_COUNTS`."""
+    dropped: Counter[str]
+    train_counts: np.ndarray
+    """int64 [items]: train interactions of users who are not held out."""
+
+
+def survivors(bucket: int, sharding: Sharding, keep_item: np.ndarray, min_user_interactions: int) -> Survivors:
+    """Count each item's interactions with users who have enough interactions with kept items."""
+    histories = sharding.bucket(bucket)
+    alive = histories.surviving(keep_item, min_user_interactions)
+    return Survivors(
+        item_counts=np.bincount(histories.item[alive], minlength=len(keep_item)),
+        rows=len(alive),
+        duplicates=histories.duplicates,
+    )
+
+
+def time_histogram(bucket: int, sharding: Sharding, numbering: Numbering, shift: int, prefix: int) -> np.ndarray:
+    """The bucket's share of `timestamps.quantile`'s histogram, over what passes the filters."""
+    histories = sharding.bucket(bucket)
+    assert histories.value is not None
+    alive = histories.surviving(numbering.index >= 0, sharding.min_user_interactions)
+    return radix_histogram(histories.value[alive], shift, prefix)
+
+
+def write_shard(bucket: int, sharding: Sharding, numbering: Numbering, cuts: tuple[int, int] | None) -> Shard:
+    """Split the bucket's interactions and write its users' file, unless it is there and whole."""
+    name = shard_name(bucket)
+    receipt = sharding.work / f"{name}.json"
+    stored = _stored(sharding.staging / name, receipt)
+    if stored is not None:
+        table, file, dropped = stored
+    else:
+        table, dropped = _split_users(sharding.bucket(bucket), sharding, numbering, cuts)
+        content = parquet_bytes(table)
+        file = FileRecord.of(content)
+        (sharding.staging / name).write(content)
+        receipt.write(json.dumps({"file": asdict(file), "dropped": dropped}).encode())
+    return Shard(bucket, file, _counts(table), dropped, _train_counts(table, numbering.num_items))
+
+
+def _split_users(
+    bucket: Bucket, sharding: Sharding, numbering: Numbering, cuts: tuple[int, int] | None
+) -> tuple[pa.Table, Counter[str]]:
+    """The bucket's table of users, and the rows dropped with users of whom nothing is left to train on.
+
+    Such a user (all of them after the temporal cut; given only validation and test rows) has no context to be
+    recommended anything from, in training or in evaluation.
+    """
+    alive = bucket.surviving(numbering.index >= 0, sharding.min_user_interactions)
+    user, item = bucket.user[alive], bucket.item[alive]
+    rows = Interactions(
+        user=user,
+        item_hash=numbering.hashes[item],
+        user_hash=hash_ids(bucket.user_ids),
+        value=None if bucket.value is None else bucket.value[alive],
+    )
+    part, held_out = assign(sharding.split, rows, seed=sharding.seed, cuts=cuts)
+
+    slot = user.astype(np.int64) * len(PARTS) + part
+    lengths = np.bincount(slot, minlength=len(bucket.user_ids) * len(PARTS)).reshape(-1, len(PARTS))
+    trained = lengths[:, 0] > 0
+    dropped = Counter({Dropped.NOT_TRAINED.value: int(lengths[~trained].sum())})
+    keys = slot << 32 | numbering.index[item]
+    keys.sort()  # by user, part and item index at once
+    keys = keys[trained[(keys >> 32) // len(PARTS)]]
+    part_of_key = (keys >> 32) % len(PARTS)
+    columns = {
+        "user_id": bucket.user_ids.filter(pa.array(trained)),
+        "held_out": pa.array(held_out[trained]),
+    }
+    for number, name in enumerate(PARTS):
+        offsets = np.concatenate([[0], np.cumsum(lengths[trained, number])]).astype(np.int32)
+        indices = keys[part_of_key == number].astype(np.int32)  # the lower half
+        columns[name] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(indices))
+    return pa.table(columns), dropped
+
+
+def _stored(shard: Location, receipt: Location) -> tuple[pa.Table, FileRecord, Counter[str]] | None:
+    """An earlier run's shard, if its bytes are what its receipt says."""
+    if not (receipt.exists() and shard.exists()):
+        return None
+    try:
+        body = json.loads(receipt.read().to_pybytes())
+    except ValueError:
+        return None
+    file = FileRecord(**body["file"])
+    content = shard.read()
+    if FileRecord.of(content) != file:
+        return None
+    return pq.read_table(pa.BufferReader(content)), file, Counter(body["dropped"])
+
+
+def _counts(table: pa.Table) -> Counter[str]:
+    lengths = {name: pc.list_value_length(table[name]).to_numpy() for name in PARTS}
+    return Counter(
+        users=len(table),
+        held_out_users=pc.sum(table["held_out"]).as_py() or 0,
+        users_without_validation=int(np.count_nonzero(lengths["validation"] == 0)),
+        users_without_test=int(np.count_nonzero(lengths["test"] == 0)),
+        **{name: int(length.sum()) for name, length in lengths.items()},
+    )
+
+
+def _train_counts(table: pa.Table, num_items: int) -> np.ndarray:
+    trained = table.filter(pc.invert(table["held_out"]))["train"]
+    return np.bincount(pc.list_flatten(trained).to_numpy(), minlength=num_items)

@@ -1,0 +1,147 @@
+"""Which interactions are trained on, validated on and tested on.
+
+Pure functions of arrays. Whatever is random is keyed by (seed, user id, item id) through `pipeline.ingest.hashing`,
+so that a user's split is the same however users are dealt out to shards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from pipeline.ingest.hashing import keyed, mix
+
+TRAIN, VALIDATION, TEST = range(3)
+PART_NAMES = {"train": TRAIN, "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION, "test": TEST}
+"""The values of a split column that are understood, in lower case; rows with any other value are dropped."""
+
+_HOLDOUT_STREAM = 0x686F6C64  # "hold": who is held out is independent of the order of their interactions
+
+
+class Split(StrEnum):
+    RANDOM = "random"
+    """80/10/10 of each user's interactions in a random order, rounded as in the ∞-AE paper's code."""
+    LEAVE_LAST = "leave-last"
+    """A user's last interaction is test, the last but one validation."""
+    TEMPORAL = "temporal"
+    """One global cut in time before validation and one before test."""
+    COLUMN = "column"
+    """A column of the log says it."""
+    USERS = "users"
+    """Strong generalisation: 10 % of the users are held out for validation and 10 % for test, each with 80 %
+    of their interactions as context (the train list) and the rest as target."""
+
+    @property
+    def needs_timestamp(self) -> bool:
+        return self in (Split.LEAVE_LAST, Split.TEMPORAL)
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """The interactions of some users, sorted by user and then by item id."""
+
+    user: np.ndarray
+    """int [n], non-decreasing, each below `len(user_hash)`."""
+    item_hash: np.ndarray
+    """uint64 [n]."""
+    user_hash: np.ndarray
+    """uint64 [users]."""
+    value: np.ndarray | None = None
+    """int64 [n]: the time (`leave-last`, `temporal`) or the given part (`column`)."""
+
+    @property
+    def per_user(self) -> np.ndarray:
+        return np.bincount(self.user, minlength=len(self.user_hash))
+
+
+def assign(
+    split: Split, rows: Interactions, *, seed: int, cuts: tuple[int, int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The part of every interaction (int8 [n]) and which users are held out (bool [users]).
+
+    `cuts` are the times at which validation and test begin, for the temporal split.
+    """
+    nobody = np.zeros(len(rows.user_hash), dtype=bool)
+    match split:
+        case Split.RANDOM:
+            return _by_position(_random_rank(rows, seed), rows, *random_bounds(rows.per_user)), nobody
+        case Split.LEAVE_LAST:
+            return _by_position(_rank_in_time(rows), rows, *leave_last_bounds(rows.per_user)), nobody
+        case Split.TEMPORAL:
+            assert rows.value is not None
+            assert cuts is not None
+            return np.searchsorted(np.array(cuts), rows.value, side="right").astype(np.int8), nobody
+        case Split.COLUMN:
+            assert rows.value is not None
+            return rows.value.astype(np.int8), nobody
+        case Split.USERS:
+            role = holdout_role(rows.user_hash, seed)
+            is_target = _random_rank(rows, seed) >= context_size(rows.per_user)[rows.user]
+            return np.where(is_target, role[rows.user], TRAIN).astype(np.int8), role != TRAIN
+
+
+def random_bounds(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of a user's `count` interactions, where validation and test begin: ⌊0.8n⌋ − 1 and ⌊0.9n⌋ − 1.
+
+    The − 1 is the official code's; its published ML-1M and Magazine splits follow this rule for every user.
+    They have no user below three interactions; here a user always keeps at least one for training.
+    """
+    validation = np.maximum(count * 8 // 10 - 1, 1)
+    return validation, np.maximum(count * 9 // 10 - 1, validation)
+
+
+def leave_last_bounds(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The last of two or more is test, the last but one of three or more is validation."""
+    test = np.where(count >= 2, count - 1, count)
+    return np.where(count >= 3, count - 2, test), test
+
+
+def context_size(count: np.ndarray) -> np.ndarray:
+    """How many of a held-out user's `count` interactions are context: 80 %, at least one."""
+    size: np.ndarray = np.maximum(count * 8 // 10, 1)
+    return size
+
+
+def holdout_role(user_hash: np.ndarray, seed: int) -> np.ndarray:
+    """For each user TRAIN (80 %), VALIDATION (held out, 10 %) or TEST (held out, 10 %), by a hash of (seed,
+    id)."""
+    tenth = keyed(user_hash ^ np.uint64(_HOLDOUT_STREAM), seed) // np.uint64(2**64 // 10 + 1)
+    return np.select([tenth == 0, tenth == 1], [VALIDATION, TEST], TRAIN).astype(np.int8)
+
+
+def _by_position(rank: np.ndarray, rows: Interactions, validation: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """The part by rank within the user, given the ranks at which each user's other parts begin."""
+    part: np.ndarray = (rank >= validation[rows.user]).astype(np.int8)
+    part += rank >= test[rows.user]
+    return part
+
+
+def _random_rank(rows: Interactions, seed: int) -> np.ndarray:
+    """The place of every interaction in a random order of its user's, from 0."""
+    draw = mix(keyed(rows.user_hash, seed)[rows.user] ^ rows.item_hash)
+    # One SIMD sort on (user, leading bits of the draw); where those bits tie, the whole draw decides.
+    bits = np.uint64(max(1, len(rows.user_hash).bit_length()))
+    packed = rows.user.astype(np.uint64) << (np.uint64(64) - bits) | draw >> bits
+    order = np.argsort(packed)
+    ordered = packed[order]
+    if (ordered[1:] == ordered[:-1]).any():
+        order = np.lexsort((draw, rows.user))
+    return _rank(order, rows)
+
+
+def _rank_in_time(rows: Interactions) -> np.ndarray:
+    """The place of every interaction in its user's history, from 0; equal times are ordered by the item's
+    hash."""
+    assert rows.value is not None
+    return _rank(np.lexsort((rows.item_hash, rows.value, rows.user)), rows)
+
+
+def _rank(order: np.ndarray, rows: Interactions) -> np.ndarray:
+    """Ranks within each user, from an order that sorts by user first."""
+    first = np.cumsum(rows.per_user) - rows.per_user
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    rank -= first[rows.user]
+    return rank
