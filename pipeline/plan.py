@@ -1,0 +1,87 @@
+"""Memory is planned, not discovered: what a fit will allocate, said before it starts and refused if it cannot fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kernels.tiles import Layout
+from pipeline.errors import DoesNotFit
+from pipeline.validation import USER_BLOCK
+
+# Resident memory before any data is held, of the driver and of one CPU actor: Python, Ray, NumPy, SciPy, Arrow, JAX
+_DRIVER = 300_000_000
+_WORKER = 280_000_000
+_INTERACTION = 8
+"""Bytes of an entry of a sparse matrix: a float32 and an int32."""
+_COPIES = 4
+"""Of the train matrix in a process: as read, its transpose, the normalised rows, a product's temporary."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts of a job's peak memory, in bytes, over all processes of this machine but Ray's own."""
+
+    job: str
+    parts: Mapping[str, int]
+
+    @property
+    def peak(self) -> int:
+        return sum(self.parts.values())
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {_gigabytes(size)}" for name, size in self.parts.items())
+        return f"{self.job} needs {_gigabytes(self.peak)} ({parts})"
+
+    def require(self, limit: int | None) -> None:
+        """Raise `DoesNotFit`, with the numbers, if the plan needs more than `limit` bytes."""
+        if limit is not None and self.peak > limit:
+            raise DoesNotFit(
+                f"{self}, the memory limit is {_gigabytes(limit)}: raise --memory-limit, fix --lambda and "
+                f"--exponents to save a copy, or ingest fewer users or items (--min-user-interactions, --k-core)."
+            )
+
+
+def plan_kernel_system(*, users: int, items: int, interactions: int, inverses: int, workers: int) -> Plan:
+    """∞-AE, exact and in memory: the lower tiles of K and of `inverses` inverses (a second one keeps the best)."""
+    tiles = 4 * _lower_entries(users)
+    train = _COPIES * _INTERACTION * interactions
+    return Plan(
+        f"The kernel system of {users:,} users",
+        {
+            "Gram matrix": tiles,
+            "inverse" if inverses == 1 else f"{inverses} inverses": inverses * tiles,
+            "score blocks": _score_blocks(users, items),
+            "driver": _DRIVER + train,
+            f"{workers} actors": workers * (_WORKER + train),
+        },
+    )
+
+
+def plan_item_system(*, items: int, interactions: int, weights: int) -> Plan:
+    """EASE: the lower tiles of the items' Gram matrix and of its inverse, and `weights` item × item matrices."""
+    return Plan(
+        f"The item system of {items:,} items",
+        {
+            "Gram matrix": 4 * _lower_entries(items),
+            "inverse": 4 * _lower_entries(items),
+            "weights": 4 * items * items * weights,
+            "score blocks": _score_blocks(0, items),
+            "driver": _DRIVER + _COPIES * _INTERACTION * interactions,
+        },
+    )
+
+
+def _lower_entries(size: int) -> int:
+    layout = Layout(size)
+    return sum((row.stop - row.start) * row.stop for row in layout.spans())
+
+
+def _score_blocks(users: int, items: int) -> int:
+    """A block's dual weights, its scores in both memory orders, a partition of them and two masks, for each thread."""
+    return (os.cpu_count() or 1) * USER_BLOCK * (4 * users + (4 * 3 + 2) * items)
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

@@ -1,0 +1,96 @@
+"""What every recommender is to the rest of the pipeline: scores for blocks of users, and a model artefact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+from jaxtyping import Float
+
+from kernels.metrics import METRICS
+from pipeline.artefact import Artefact, ArtefactWriter, FileRecord
+from pipeline.dataset import ITEMS, Dataset
+from pipeline.errors import InputError
+
+VALIDATION = "validation.parquet"
+
+
+class Recommender(Protocol):
+    """A trained model, read from its artefact, that scores all items for users given by their histories."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def load(cls, artefact: Artefact) -> Self: ...
+
+    def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
+        """A score for every item, float32; `context` is binary CSR users × items. Seen items are scored as well."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate of a model selection: its hyper-parameters and its metrics on the validation part."""
+
+    parameters: Mapping[str, float]
+    metrics: Mapping[str, float]
+
+
+def check_search(lambdas: Sequence[float], select: str) -> None:
+    """Raise `InputError` for an empty grid, a λ that is negative or not a number, or an unknown metric."""
+    if not lambdas or not all(0 <= lam < float("inf") for lam in lambdas):
+        raise InputError(f"λ must be finite and not negative, the grid is {list(lambdas)}.")
+    if select not in METRICS:
+        raise InputError(f"--select {select} is not a metric: there are {', '.join(METRICS)}.")
+
+
+def best_trial(trials: Sequence[Trial], metric: str) -> Trial:
+    """The trial with the highest metric; of equal ones the first."""
+    return max(trials, key=lambda trial: trial.metrics[metric])
+
+
+def publish_model(
+    writer: ArtefactWriter,
+    dataset: Dataset,
+    *,
+    config: Mapping[str, Any],
+    counts: Mapping[str, Any],
+    trials: Sequence[Trial] = (),
+    tables: Mapping[str, pa.Table] | None = None,
+    arrays: Iterable[tuple[str, np.ndarray]] = (),
+) -> Artefact:
+    """Write a model's tables and arrays with the dataset's item table and publish it.
+
+    Arrays are written as they come, one at a time, so that a model may be larger than memory.
+    """
+    files: dict[str, FileRecord] = {ITEMS: writer.write_table(ITEMS, dataset.items())}
+    for name, table in (tables or {}).items():
+        files[name] = writer.write_table(name, table)
+    for name, array in arrays:
+        files[name] = writer.write(name, tensor_bytes(array))
+    if trials:
+        rows = [{**trial.parameters, **trial.metrics} for trial in trials]
+        files[VALIDATION] = writer.write_table(VALIDATION, pa.Table.from_pylist(rows))
+    return writer.publish(config=config, inputs={"dataset": dataset.manifest.fingerprint()}, counts=counts, files=files)
+
+
+def tensor_bytes(array: np.ndarray) -> pa.Buffer:
+    """A dense array as one Arrow tensor message."""
+    sink = pa.BufferOutputStream()
+    pa.ipc.write_tensor(pa.Tensor.from_numpy(np.ascontiguousarray(array)), sink)
+    return sink.getvalue()
+
+
+def read_tensors(artefact: Artefact, stem: str) -> Iterator[np.ndarray]:
+    """The arrays `stem-00000.arrow`, `stem-00001.arrow`, …: read-only, memory-mapped where the artefact is local."""
+    for name in sorted(artefact.manifest.files):
+        if name.startswith(f"{stem}-"):
+            yield pa.ipc.read_tensor(pa.BufferReader(artefact.read(name))).to_numpy()
+
+
+def tensor_name(stem: str, index: int) -> str:
+    return f"{stem}-{index:05d}.arrow"

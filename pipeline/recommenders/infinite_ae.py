@@ -1,0 +1,252 @@
+"""∞-AE: an infinitely wide autoencoder, that is kernel ridge regression of the users' rows on themselves with its NTK.
+
+Sachdeva et al., NeurIPS 2022; the regression is in `kernels.dual`. What is stored is whichever of α (users × items)
+and M (the lower tiles of the inverse) is smaller, so nothing of size users × items exists for wide catalogues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+from jaxtyping import Float
+
+from kernels.dual import CoefficientDual, Dual, InverseDual, residual, ridge_of, solve_ridge
+from kernels.kernel_matrix import KernelRows, kernel_block
+from kernels.normalisation import DegreeNormalisation, Exponents
+from kernels.ntk import NTK
+from kernels.tiles import ArrayTiles, Layout, NotPositiveDefinite, copy_with_ridge, one_blas_thread
+from pipeline.artefact import Artefact, ArtefactWriter
+from pipeline.dataset import Dataset, csr_of, lists_of
+from pipeline.errors import InputError
+from pipeline.gram import GramWorker, assemble
+from pipeline.plan import Plan, plan_kernel_system
+from pipeline.progress import Report, silent
+from pipeline.recommenders.base import (
+    Trial,
+    best_trial,
+    check_search,
+    publish_model,
+    read_tensors,
+    tensor_name,
+)
+from pipeline.validation import UserBlock, Validation
+from pipeline.workers import Pool, pool_size
+
+PAPER_LAMBDAS = (0.0, 1.0, 5.0, 20.0, 50.0, 100.0)
+PAPER_EXPONENTS = (Exponents(),)
+DEGREE_EXPONENTS = (
+    Exponents(),
+    Exponents(user=0.3, item=0.25),
+    Exponents(user=0.4, item=0.25),
+    Exponents(user=0.5, item=0.25),
+)
+"""The paper's kernel and the neighbourhood of the best normalisation on two real logs (benchmarks/README.md)."""
+
+SUPPORT = "support.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfiniteAEConfig:
+    """What is searched; the validation part chooses. A grid of one value is a fixed value."""
+
+    lambdas: tuple[float, ...] = PAPER_LAMBDAS
+    exponents: tuple[Exponents, ...] = DEGREE_EXPONENTS
+    ntk: NTK = field(default_factory=NTK)
+    select: str = "nDCG@10"
+    seed: int = 0
+    """Of the negatives sampled for the validation AUC: nothing else here is random."""
+
+    def __post_init__(self) -> None:
+        check_search(self.lambdas, self.select)
+
+
+@dataclass(frozen=True)
+class InfiniteAE:
+    """A fitted ∞-AE."""
+
+    name: ClassVar[str] = "infinite-ae"
+
+    ntk: NTK
+    normalisation: DegreeNormalisation
+    support: KernelRows
+    """The normalised training users."""
+    dual: Dual
+
+    @classmethod
+    def load(cls, artefact: Artefact) -> Self:
+        config = artefact.manifest.config
+        train = csr_of(artefact.table(SUPPORT)["items"], artefact.manifest.counts["items"])
+        normalisation = DegreeNormalisation.of(train, Exponents(**config["exponents"]))
+        blocks = list(read_tensors(artefact, "dual"))
+        if config["dual"] == "coefficients":
+            dual: Dual = CoefficientDual(blocks)
+        else:
+            layout = Layout(train.shape[0])
+            inverse = {(i, j): blocks[i][:, layout.span(j)] for i, j in layout.lower()}
+            dual = InverseDual(inverse, layout, train.T.tocsr())
+        return cls(NTK(**config["ntk"]), normalisation, KernelRows.of(normalisation(train)), dual)
+
+    def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
+        """K(x, X) α for every row x of `context`."""
+        users = KernelRows.of(self.normalisation(context))
+        return self.dual.scores(kernel_block(self.ntk, self.support, users))
+
+
+def plan_infinite_ae(dataset: Dataset, config: InfiniteAEConfig) -> Plan:
+    """The memory that `fit_infinite_ae` will take on the connected cluster."""
+    counts = dataset.manifest.counts
+    candidates = len(config.exponents) * len(_lambdas(dataset, config))
+    return plan_kernel_system(
+        users=counts["users"] - counts["held_out_users"],
+        items=dataset.num_items,
+        interactions=counts["train"],
+        inverses=2 if candidates > 1 else 1,
+        workers=pool_size(),
+    )
+
+
+def fit_infinite_ae(
+    dataset: Dataset, writer: ArtefactWriter, config: InfiniteAEConfig, *, report: Report = silent
+) -> Artefact:
+    """Fit every (exponents, λ) of the grid, keep the best on validation, publish it as a model.
+
+    Raises `InputError` if no candidate is positive definite in float32.
+    """
+    validation = Validation(dataset, seed=config.seed)
+    train = validation.histories.training_matrix()
+    config = replace(config, lambdas=_lambdas(dataset, config))
+    candidates = len(config.exponents) * len(config.lambdas)
+    trials: list[Trial] = []
+    best: _Candidate | None = None
+    for candidate in _candidates(dataset, train, config, report):
+        in_sample = not dataset.has_held_out_users
+        judged = candidate.in_sample_scores if in_sample else candidate.scorer(config.ntk, train)
+        trials.append(Trial(candidate.parameters, validation.judge(judged)))
+        report("Candidates", len(trials), candidates)
+        if best_trial(trials, config.select) is trials[-1]:
+            best = candidate.kept(spare=best, copy=candidates > 1)
+    if best is None:
+        raise InputError(f"No λ of {config.lambdas} is positive definite in float32: add a larger one.")
+    return _publish(writer, dataset, config, train, best, trials, skipped=candidates - len(trials))
+
+
+def _lambdas(dataset: Dataset, config: InfiniteAEConfig) -> tuple[float, ...]:
+    """The grid without what cannot be judged.
+
+    A λ of 0 interpolates the training rows: where these are also the validation users, the scores of their unseen items
+    are all 0 in exact arithmetic. It is left out then, unless it is the only one.
+    """
+    lambdas = tuple(dict.fromkeys(config.lambdas))
+    if dataset.has_held_out_users:
+        return lambdas
+    return tuple(lam for lam in lambdas if lam > 0) or lambdas
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A solved system of the grid. Its inverse is overwritten by the next one, unless it is `kept`."""
+
+    exponents: Exponents
+    lam: float
+    residual: float
+    solution: InverseDual
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        return {"lambda": self.lam, "p": self.exponents.user, "q": self.exponents.item}
+
+    def in_sample_scores(self, block: UserBlock) -> Float[np.ndarray, "users items"]:
+        """K M X = X − cα: unseen items of the training users rank as −α."""
+        return -self.solution.coefficients(block.rows)
+
+    def scorer(self, ntk: NTK, train: sp.csr_array) -> Callable[[UserBlock], Float[np.ndarray, "users items"]]:
+        """Scores for users that were held out, by a kernel block of their own."""
+        normalisation = DegreeNormalisation.of(train, self.exponents)
+        model = InfiniteAE(ntk, normalisation, KernelRows.of(normalisation(train)), self.solution)
+        return lambda block: model.scores(block.context)
+
+    def kept(self, *, spare: _Candidate | None, copy: bool) -> _Candidate:
+        """This candidate with an inverse of its own: a copy, in the memory of the one kept before it."""
+        if not copy:
+            return self
+        inverse = spare.solution.inverse if spare else ArrayTiles(self.solution.layout)
+        copy_with_ridge(self.solution.inverse, inverse, self.solution.layout, 0.0)
+        return replace(self, solution=replace(self.solution, inverse=inverse))
+
+
+def _candidates(
+    dataset: Dataset, train: sp.csr_array, config: InfiniteAEConfig, report: Report
+) -> Iterator[_Candidate]:
+    """Solve the grid: the Gram matrix is made once for each pair of exponents, and factored once for each λ."""
+    layout = Layout(train.shape[0])
+    gram, inverse = ArrayTiles(layout), ArrayTiles(layout)
+    targets = train.T.tocsr()
+    with Pool(GramWorker, dataset) as pool:
+        for position, exponents in enumerate(config.exponents, start=1):
+            assemble(pool, gram, layout, ntk=config.ntk, exponents=exponents, report=report)
+            if position == len(config.exponents):
+                pool.close()  # its memory is free for what is left to do
+            for lam in config.lambdas:
+                ridge = ridge_of(gram, layout, lam)
+                try:
+                    solve_ridge(gram, layout, ridge, inverse)
+                except NotPositiveDefinite:
+                    continue
+                solution = InverseDual(inverse, layout, targets)
+                yield _Candidate(exponents, lam, residual(gram, inverse, layout, ridge, targets), solution)
+
+
+def _publish(
+    writer: ArtefactWriter,
+    dataset: Dataset,
+    config: InfiniteAEConfig,
+    train: sp.csr_array,
+    best: _Candidate,
+    trials: Sequence[Trial],
+    *,
+    skipped: int,
+) -> Artefact:
+    users, items = train.shape
+    coefficients = items <= users
+    return publish_model(
+        writer,
+        dataset,
+        config={
+            "model": InfiniteAE.name,
+            "search": asdict(config),
+            "ntk": asdict(config.ntk),
+            "lambda": best.lam,
+            "exponents": asdict(best.exponents),
+            "dual": "coefficients" if coefficients else "inverse",
+        },
+        counts={
+            "users": users,
+            "items": items,
+            "interactions": train.nnz,
+            "residual": best.residual,
+            "candidates not positive definite": skipped,
+        },
+        trials=trials,
+        tables={SUPPORT: pa.table({"items": lists_of(train)})},
+        arrays=_coefficient_blocks(best.solution) if coefficients else _inverse_rows(best.solution),
+    )
+
+
+def _coefficient_blocks(solution: InverseDual) -> Iterator[tuple[str, np.ndarray]]:
+    """α, block of rows by block of rows, on all cores."""
+    rows = [np.arange(span.start, span.stop) for span in solution.layout.spans()]
+    with one_blas_thread as threads, ThreadPoolExecutor(threads) as pool:
+        for i, block in enumerate(pool.map(solution.coefficients, rows)):
+            yield tensor_name("dual", i), block
+
+
+def _inverse_rows(solution: InverseDual) -> Iterator[tuple[str, np.ndarray]]:
+    """The lower triangle of M, tile row by tile row."""
+    for i in range(solution.layout.count):
+        yield tensor_name("dual", i), np.hstack([solution.inverse[i, j] for j in range(i + 1)])

@@ -1,0 +1,31 @@
+"""Fitting any of the models in a test, and looking at the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kernels.normalisation import Exponents
+from pipeline.artefact import Artefact, ArtefactWriter, Kind
+from pipeline.dataset import Dataset
+from pipeline.progress import Report, silent
+from pipeline.recommenders.ease import EASEConfig, fit_ease
+from pipeline.recommenders.infinite_ae import InfiniteAEConfig, fit_infinite_ae
+from pipeline.recommenders.popularity import fit_popularity
+
+NONE = (Exponents(),)
+DEGREE = (Exponents(user=0.4, item=0.25),)
+
+
+def fit(model: str, dataset: Dataset, out: Path, *, report: Report = silent, **config: Any) -> Artefact:
+    """The model as `infrec fit` makes it, with the given values of its config."""
+    writer = ArtefactWriter(out, Kind.MODEL, purpose={"model": model})
+    if model == "infinite-ae":
+        return fit_infinite_ae(dataset, writer, InfiniteAEConfig(**config), report=report)
+    if model == "ease":
+        return fit_ease(dataset, writer, EASEConfig(**config), report=report)
+    return fit_popularity(dataset, writer)
+
+
+def checksums(model: Artefact) -> dict[str, str]:
+    return {name: record.sha256 for name, record in model.manifest.files.items()}
