@@ -1,0 +1,1 @@
+"""The command line: one module a job, with its options, progress and exit code. No numerics."""

@@ -1,0 +1,139 @@
+"""`infrec demo`: from a real log to a table of models and one user's recommendations, on this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import typer
+
+from jobs import console
+from jobs.options import Debug, Overwrite
+from pipeline.artefact import Artefact, ArtefactWriter, Kind
+from pipeline.dataset import Dataset
+from pipeline.generate import GenerateConfig, generate
+from pipeline.ingest import IngestConfig, ingest
+from pipeline.progress import Report
+from pipeline.recommenders.ease import EASEConfig, fit_ease
+from pipeline.recommenders.infinite_ae import PAPER_EXPONENTS, InfiniteAEConfig, fit_infinite_ae
+from pipeline.recommenders.popularity import fit_popularity
+from pipeline.scoring import evaluate_all, recommend
+from pipeline.session import ray_session
+
+# MovieLens-100K lies, with its titles, in this wheel; nothing of the package is installed or imported.
+_WHEEL = "recbole==1.2.1"
+_MEMBERS = "recbole/dataset_example/ml-100k/ml-100k"
+_DOWNLOAD_SECONDS = 60
+
+_MODELS: dict[str, Callable[[Dataset, ArtefactWriter, Report], Artefact]] = {
+    "popularity": lambda data, writer, report: fit_popularity(data, writer),
+    "EASE": lambda data, writer, report: fit_ease(data, writer, EASEConfig(), report=report),
+    "∞-AE (the paper's)": lambda data, writer, report: fit_infinite_ae(
+        data, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), report=report
+    ),
+    "∞-AE (degree-normalised)": lambda data, writer, report: fit_infinite_ae(
+        data, writer, InfiniteAEConfig(), report=report
+    ),
+}
+_FOLDERS = dict(zip(_MODELS, ("popularity", "ease", "infinite-ae-paper", "infinite-ae"), strict=True))
+_OPTIONS = dict(zip(_MODELS, ("--model popularity", "--model ease", "--normalize none", ""), strict=True))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory for everything that the demo makes.")] = Path("demo-output"),
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Ingest MovieLens-100K, fit and evaluate four models, recommend: the whole pipeline in under two minutes."""
+    out.mkdir(parents=True, exist_ok=True)
+    with ray_session():
+        log = _movielens(out) or _synthetic(out, overwrite)
+        _step(f"infrec ingest {log} --out {out}/dataset")
+        with console.progress() as report:
+            dataset = ingest([str(log)], str(out / "dataset"), IngestConfig(), overwrite=overwrite, report=report)
+        counts = dataset.manifest.counts
+        console.note(f"  {counts['rows']:,} rows, {counts['users']:,} users, {counts['items']:,} items")
+        fit_seconds = [_fit(name, dataset, out, overwrite) for name in _MODELS]
+        models = [str(out / _FOLDERS[name]) for name in _MODELS]
+        _step(f"infrec evaluate {' '.join(models)} --data {out}/dataset")
+        evaluations = evaluate_all(models, dataset)
+        rows = [
+            [name, *console.metric_cells(evaluation), f"{seconds:.1f}"]
+            for name, evaluation, seconds in zip(_MODELS, evaluations, fit_seconds, strict=True)
+        ]
+        recommendations = out / "recommendations"
+        _step(f"infrec recommend {out}/infinite-ae --data {out}/dataset --k 10 --out {recommendations}")
+        writer = ArtefactWriter(str(recommendations), Kind.RECOMMENDATIONS, purpose={}, overwrite=overwrite)
+        table = recommend(str(out / "infinite-ae"), dataset, writer, k=10).table("part-00000.parquet")
+    title = f"test on {counts['users'] - counts['users_without_test']:,} users of {log.name}"
+    console.show_table(title, ["model", *console.HEADLINE_METRICS, "evaluate s", "fit s"], rows)
+    _show_one_user(table, _titles(out))
+
+
+def _fit(name: str, dataset: Dataset, out: Path, overwrite: bool) -> float:
+    """Fit and publish the model; the seconds that it took."""
+    target = out / _FOLDERS[name]
+    _step(f"infrec fit {out}/dataset --out {target} {_OPTIONS[name]}   # {name}")
+    writer = ArtefactWriter(str(target), Kind.MODEL, purpose={"demo": name}, overwrite=overwrite)
+    started = time.perf_counter()
+    with console.progress() as report:
+        _MODELS[name](dataset, writer, report)
+    return time.perf_counter() - started
+
+
+def _movielens(out: Path) -> Path | None:
+    """The log and titles of MovieLens-100K, from the package index; None where it cannot be had."""
+    log = out / "ml-100k.inter"
+    if log.exists():
+        return log
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, _WHEEL]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=_DOWNLOAD_SECONDS)
+            (wheel,) = Path(scratch).glob("*.whl")
+            with zipfile.ZipFile(wheel) as archive:
+                (out / "ml-100k.item").write_bytes(archive.read(f"{_MEMBERS}.item"))
+                log.write_bytes(archive.read(f"{_MEMBERS}.inter"))
+        except (subprocess.SubprocessError, OSError, ValueError, KeyError, zipfile.BadZipFile):
+            return None
+    console.note(f"The log: MovieLens-100K, real ratings, as the package {_WHEEL} carries it.")
+    return log
+
+
+def _synthetic(out: Path, overwrite: bool) -> Path:
+    console.note(f"MovieLens-100K CANNOT BE HAD HERE ({_WHEEL} from the package index): THIS LOG IS SYNTHETIC.")
+    target = out / "synthetic-log"
+    _step(f"infrec generate --rows 100000 --users 1000 --items 1700 --out {target}")
+    generate(str(target), GenerateConfig(rows=100_000, users=1_000, items=1_700), overwrite=overwrite)
+    return target
+
+
+def _titles(out: Path) -> dict[str, str]:
+    """Item id → title, for MovieLens; empty for a synthetic log."""
+    path = out / "ml-100k.item"
+    if not path.exists():
+        return {}
+    options = pa.csv.ParseOptions(delimiter="\t", quote_char=False)
+    table = pa.csv.read_csv(path, parse_options=options)
+    ids, titles = table["item_id:token"].cast(pa.string()), table["movie_title:token_seq"]
+    return dict(zip(ids.to_pylist(), titles.to_pylist(), strict=True))
+
+
+def _show_one_user(recommendations: pa.Table, titles: dict[str, str]) -> None:
+    user = recommendations["user_id"][0]
+    mine = recommendations.filter(pc.equal(recommendations["user_id"], user)).to_pylist()
+    rows = [(row["rank"], row["item_id"], f"{row['score']:.3f}", titles.get(str(row["item_id"]), "")) for row in mine]
+    console.show_table(f"top {len(rows)} for user {user}", ["rank", "item", "score", "title"], rows)
+
+
+def _step(command: str) -> None:
+    console.note(f"$ {command}")

@@ -1,0 +1,147 @@
+"""`infrec fit`: a model from a dataset, its hyper-parameters chosen on the validation part."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from jobs import console
+from jobs.options import Address, Cpus, Debug, Json, MemoryLimit, Overwrite, Seed, bytes_of, numbers_of
+from kernels.normalisation import Exponents
+from kernels.ntk import NTK
+from pipeline.artefact import Artefact, ArtefactWriter, Kind
+from pipeline.dataset import Dataset
+from pipeline.errors import InputError
+from pipeline.plan import Plan
+from pipeline.recommenders.base import VALIDATION
+from pipeline.recommenders.ease import EASE_LAMBDAS, EASEConfig, fit_ease, plan_ease
+from pipeline.recommenders.infinite_ae import (
+    DEGREE_EXPONENTS,
+    PAPER_EXPONENTS,
+    PAPER_LAMBDAS,
+    InfiniteAEConfig,
+    fit_infinite_ae,
+    plan_infinite_ae,
+)
+from pipeline.recommenders.popularity import fit_popularity
+from pipeline.session import ray_session
+
+
+class Model(StrEnum):
+    INFINITE_AE = "infinite-ae"
+    EASE = "ease"
+    POPULARITY = "popularity"
+
+
+class Normalize(StrEnum):
+    DEGREE = "degree"
+    NONE = "none"
+
+
+def fit(
+    dataset: Annotated[str, typer.Argument(help="A dataset made by `infrec ingest`.")],
+    out: Annotated[str, typer.Option(help="Where the model goes.")],
+    model: Annotated[Model, typer.Option(help="What to fit.")] = Model.INFINITE_AE,
+    lam: Annotated[
+        str | None,
+        typer.Option("--lambda", help="λ, or a comma-separated grid. Default: the paper's, and a wide one for EASE."),
+    ] = None,
+    normalize: Annotated[
+        Normalize,
+        typer.Option(help="none: the paper's kernel. degree: also kernels on degree-normalised rows."),
+    ] = Normalize.DEGREE,
+    exponents: Annotated[
+        list[str] | None,
+        typer.Option(metavar="P,Q", help="Try these exponents of user and item degree (may be repeated)."),
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, help="Hidden layers of the infinite network.")] = 1,
+    select: Annotated[str, typer.Option(help="The validation metric that chooses.")] = "nDCG@10",
+    seed: Seed = 0,
+    memory_limit: MemoryLimit = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    debug: Debug = False,
+    address: Address = None,
+    cpus: Cpus = None,
+) -> None:
+    """Fit ∞-AE, EASE or the popularity baseline; λ and the normalisation are chosen on validation."""
+    started = time.perf_counter()
+    limit = bytes_of(memory_limit)
+    config: InfiniteAEConfig | EASEConfig | None = None
+    if model == Model.INFINITE_AE:
+        config = InfiniteAEConfig(
+            lambdas=numbers_of(lam, "--lambda") if lam else PAPER_LAMBDAS,
+            exponents=_exponent_grid(normalize, exponents),
+            ntk=NTK(depth=depth),
+            select=select,
+            seed=seed,
+        )
+    elif model == Model.EASE:
+        config = EASEConfig(lambdas=numbers_of(lam, "--lambda") if lam else EASE_LAMBDAS, select=select, seed=seed)
+    data = Dataset.open(dataset)
+    purpose = {"model": model, "config": asdict(config) if config else {}, "data": data.manifest.fingerprint()}
+    writer = ArtefactWriter(out, Kind.MODEL, purpose=purpose, overwrite=overwrite)
+    with writer, ray_session(address=address, cpus=cpus) as cluster, console.progress() as report:
+        if isinstance(config, InfiniteAEConfig):
+            _require(plan_infinite_ae(data, config), limit or cluster.memory)
+            fitted = fit_infinite_ae(data, writer, config, report=report)
+        elif isinstance(config, EASEConfig):
+            _require(plan_ease(data, config), limit or cluster.memory)
+            fitted = fit_ease(data, writer, config, report=report)
+        else:
+            fitted = fit_popularity(data, writer)
+    _show(fitted, seconds=time.perf_counter() - started, as_json=as_json)
+
+
+def _require(plan: Plan, limit: int) -> None:
+    plan.require(limit)
+    console.note(f"{plan}.")
+
+
+def _exponent_grid(normalize: Normalize, chosen: list[str] | None) -> tuple[Exponents, ...]:
+    if normalize == Normalize.NONE:
+        if chosen:
+            raise InputError("--exponents goes with --normalize degree.")
+        return PAPER_EXPONENTS
+    if not chosen:
+        return DEGREE_EXPONENTS
+    grid = []
+    for text in chosen:
+        pair = numbers_of(text, "--exponents")
+        if len(pair) != 2 or max(pair) > 1:
+            raise InputError(f"--exponents {text} is not a pair P,Q of numbers from 0 to 1, such as 0.4,0.25.")
+        grid.append(Exponents(user=pair[0], item=pair[1]))
+    return tuple(grid)
+
+
+def _show(fitted: Artefact, *, seconds: float, as_json: bool) -> None:
+    manifest = fitted.manifest
+    trials: list[dict[str, Any]] = []
+    if VALIDATION in manifest.files:
+        trials = fitted.table(VALIDATION).to_pylist()
+    if as_json:
+        console.show_json(
+            {
+                "model": str(fitted.location),
+                "config": dict(manifest.config),
+                "counts": dict(manifest.counts),
+                "validation": trials,
+                "seconds": round(seconds, 2),
+            }
+        )
+        return
+    if trials:
+        columns = [name for name in trials[0] if name in ("lambda", "p", "q")] + list(console.HEADLINE_METRICS)
+        rows = [[console.number(trial[name]) for name in columns] for trial in trials]
+        console.show_table("Validation", columns, rows)
+    chosen = ""
+    if "lambda" in manifest.config:
+        chosen = f", λ={manifest.config['lambda']:g}"
+    if "exponents" in manifest.config:
+        chosen += ", p={user:g}, q={item:g}".format(**manifest.config["exponents"])
+        chosen += f", relative residual {manifest.counts['residual']:.1e}"
+    console.result(f"{fitted.location}: {manifest.config['model']}{chosen} ({seconds:.1f} s)")

@@ -1,0 +1,48 @@
+"""Options that several jobs share, and checks on option values."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import InputError
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # read by `cli.main`
+Address = Annotated[
+    str | None, typer.Option(help="Address of a running Ray cluster. Default: $RAY_ADDRESS, else this machine.")
+]
+Cpus = Annotated[int | None, typer.Option(min=1, help="CPUs of a Ray started here. Default: all.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(help="Memory that the job may plan with, such as 1.5GB. Default: what this machine has free."),
+]
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def bytes_of(text: str | None) -> int | None:
+    """Bytes of a size such as `800MB`, `1.5GB`, `2GiB` or `1000000`; None stays None."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper())
+    if not match:
+        raise InputError(f"--memory-limit {text} is not a size: write it like 800MB, 1.5GB or 2GiB.")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def numbers_of(text: str, option: str) -> tuple[float, ...]:
+    """The finite, non-negative numbers of a comma-separated list."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} {text} is not a number or a comma-separated list of numbers.") from None
+    for value in values:
+        if not math.isfinite(value) or value < 0:
+            raise InputError(f"{option} must be finite and not negative, it is {value:g}.")
+    return values

@@ -1,0 +1,91 @@
+"""The synthetic log: size and dirt as asked for, the same bytes every time, a taste that can be learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from jobs.cli import main
+from pipeline.artefact import Artefact
+from pipeline.dataset import Dataset
+from pipeline.errors import InputError
+from pipeline.generate import GenerateConfig, generate
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def whole(log: Artefact) -> pa.Table:
+    return pa.concat_tables([log.table(name) for name in log.manifest.files])
+
+
+def test_size_columns_and_files(tmp_path: Path) -> None:
+    log = generate(str(tmp_path / "log"), GenerateConfig(rows=10_007, users=300, items=50, files=4))
+    table = whole(log)
+    assert len(log.manifest.files) == 4
+    assert log.manifest.counts == {"rows": 10_007, "synthetic": True}
+    assert table.schema.types == [pa.int64(), pa.int64(), pa.float32(), pa.int64()]
+    assert len(table) == 10_007
+    assert sum(column.null_count for column in table.columns) == 0
+    assert set(table["user_id"].to_pylist()) <= set(range(300))
+    assert set(table["rating"].to_pylist()) == {1, 2, 3, 4, 5}
+    per_item = np.sort(np.bincount(table["item_id"].to_numpy(), minlength=50))
+    assert per_item[-1] > 4 * np.median(per_item), "the tail is long"
+
+
+def test_the_same_configuration_gives_the_same_bytes(tmp_path: Path) -> None:
+    config = GenerateConfig(rows=5000, users=100, items=50, files=3, string_ids=True, dirt=0.1)
+    first, second = (generate(str(tmp_path / name), config).manifest.fingerprint() for name in "ab")
+    assert first == second
+    other = GenerateConfig(rows=5000, users=100, items=50, files=3, string_ids=True, dirt=0.1, seed=1)
+    assert generate(str(tmp_path / "c"), other).manifest.fingerprint() != first
+
+
+def test_dirt_is_found_by_ingest(tmp_path: Path) -> None:
+    config = GenerateConfig(rows=40_000, users=5000, items=50, string_ids=True, dirt=0.2)
+    table = whole(generate(str(tmp_path / "log"), config))
+    assert table["user_id"].type == pa.string()
+    assert pc.min(table["user_id"]).as_py().startswith("user-0")
+    nulls = table["user_id"].null_count + table["item_id"].null_count
+    nans = pc.sum(pc.is_nan(table["rating"])).as_py()
+    assert nulls + nans == pytest.approx(40_000 * 0.2 * 3 / 4, rel=0.1)
+    assert main(["ingest", str(tmp_path / "log"), "--out", str(tmp_path / "dataset")]) == 0
+    dropped = Dataset.open(tmp_path / "dataset").manifest.counts["dropped"]
+    assert dropped["without user"] + dropped["without item"] <= nulls  # rows without both count once
+    assert dropped["rating missing or not finite"] == pytest.approx(nans, rel=0.1)
+
+
+def test_neighbours_predict_better_than_popularity(tmp_path: Path) -> None:
+    """Hits among the ten best unseen items: by co-occurrence with the user's items, and by popularity."""
+    out = str(tmp_path / "log")
+    assert main(["generate", "--out", out, "--rows", "60000", "--users", "2000", "--items", "400"]) == 0
+    assert main(["ingest", out, "--out", str(tmp_path / "dataset")]) == 0
+    histories = Dataset.open(tmp_path / "dataset").histories()
+    train, truth = histories.train.toarray(), histories.test.toarray() > 0
+
+    def hits(scores: np.ndarray) -> float:
+        best = np.argsort(-np.where(train > 0, -np.inf, scores), axis=1)[:, :10]
+        return float(np.take_along_axis(truth, best, axis=1).sum() / truth.sum())
+
+    popularity = train.sum(axis=0)
+    cosine = train.T @ train / np.sqrt(np.outer(popularity, popularity) + 1)
+    np.fill_diagonal(cosine, 0)
+    by_popularity = hits(np.broadcast_to(popularity, train.shape))
+    assert hits(train @ cosine) > 1.3 * by_popularity
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"rows": 0}, "--rows must be at least 1"),
+        ({"users": 0}, "--users must be at least 1"),
+        ({"dirt": 1.0}, "--dirt must be a fraction"),
+        ({"files": 101}, "--files must be between 1 and --rows"),
+    ],
+)
+def test_sizes_that_make_no_log(options: dict[str, float], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        GenerateConfig(**{"rows": 100, "users": 10, "items": 10, **options})
