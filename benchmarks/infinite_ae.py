@@ -1,0 +1,129 @@
+"""∞-AE on ML-1M: the six-λ fit with test evaluation, against the official procedure, and what each model reaches.
+
+    python -m benchmarks.infinite_ae [--logs ../shared/data/ml-1m.parquet] [--out benchmarks/results/infinite_ae.json]
+
+Each program runs by itself, the two that are compared in turn, several times, and once more with its memory watched
+(which costs time). Ours is timed inside a running Ray session and includes the start of its actors, reading the
+dataset, writing the model and reading it back; the official one is timed from matrices in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.measure import environment, in_subprocess, peak_memory
+
+LOGS = "../shared/data/ml-1m.parquet"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--logs", default=LOGS)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/infinite_ae.json"))
+    parser.add_argument("--only", choices=("ingest", "official", "paper", "degree", "ease"), help="one program")
+    parser.add_argument("--dataset", help="with --only")
+    parser.add_argument("--watch", action="store_true", help="with --only: peak memory above that of idle Ray")
+    parser.add_argument("--runs", type=int, default=3)
+    arguments = parser.parse_args()
+    if arguments.only:
+        print(json.dumps(_watched(arguments) if arguments.watch else _PROGRAMS[arguments.only](arguments)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        dataset = f"{scratch}/dataset"
+        run = ("benchmarks.infinite_ae", "--logs", arguments.logs, "--dataset", dataset, "--only")
+        in_subprocess(*run, "ingest")
+        pairs = [[in_subprocess(*run, program) for program in ("official", "paper")] for _ in range(arguments.runs)]
+        figures = {
+            "official": {**pairs[0][0], "seconds": [official["seconds"] for official, _ in pairs]},
+            "paper": {**pairs[0][1], "seconds": [ours["seconds"] for _, ours in pairs]},
+            **{program: in_subprocess(*run, program) for program in ("degree", "ease")},
+        }
+        for program, figure in figures.items():
+            figure |= in_subprocess(*run, program, "--watch")
+    ratios = [official["seconds"] / ours["seconds"] for official, ours in pairs]
+    report = {
+        **environment(),
+        "times_faster_than_official": {"median": round(median(ratios), 2), "all": [round(r, 2) for r in ratios]},
+        **figures,
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
+
+
+def _ingest(arguments: argparse.Namespace) -> dict[str, Any]:
+    from pipeline.ingest import IngestConfig, Split, ingest
+    from pipeline.session import ray_session
+
+    with ray_session():
+        dataset = ingest([arguments.logs], arguments.dataset, IngestConfig(split=Split.COLUMN))
+    return {"users": dataset.num_users}
+
+
+def _watched(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The peak memory of a program, over all its processes; ours above that of a Ray with nothing to do."""
+    from pipeline.session import ray_session
+
+    with nullcontext() if arguments.only == "official" else ray_session(), peak_memory() as peak:
+        _PROGRAMS[arguments.only](arguments)
+    return {"peak_mb": peak.above_baseline // 10**6}
+
+
+def _official(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks.official import fit_and_evaluate
+    from pipeline.dataset import Dataset
+
+    histories = Dataset.open(arguments.dataset).histories()
+    return fit_and_evaluate(histories.train, histories.validation, histories.test)
+
+
+def _ours(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
+    from pipeline.session import ray_session
+
+    with ray_session():
+        from pipeline.artefact import ArtefactWriter, Kind
+        from pipeline.dataset import Dataset
+        from pipeline.recommenders.ease import EASEConfig, fit_ease
+        from pipeline.recommenders.infinite_ae import PAPER_EXPONENTS, InfiniteAEConfig, fit_infinite_ae
+        from pipeline.scoring import evaluate
+
+        dataset = Dataset.open(arguments.dataset)
+        out = f"{arguments.dataset}-{model}"
+        writer = ArtefactWriter(out, Kind.MODEL, purpose={}, overwrite=True)
+        started = time.perf_counter()
+        if model == "ease":
+            fitted = fit_ease(dataset, writer, EASEConfig())
+        elif model == "paper":
+            fitted = fit_infinite_ae(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS))
+        else:
+            fitted = fit_infinite_ae(dataset, writer, InfiniteAEConfig())
+        fit_seconds = time.perf_counter() - started
+        metrics = evaluate(out, dataset).metrics
+        seconds = time.perf_counter() - started
+    config = fitted.manifest.config
+    return {
+        "lambda": config["lambda"],
+        **({"exponents": config["exponents"]} if "exponents" in config else {}),
+        "test": metrics,
+        "fit_seconds": round(fit_seconds, 2),
+        "seconds": round(seconds, 2),
+    }
+
+
+_PROGRAMS = {
+    "ingest": _ingest,
+    "official": _official,
+    "paper": lambda arguments: _ours(arguments, "paper"),
+    "degree": lambda arguments: _ours(arguments, "degree"),
+    "ease": lambda arguments: _ours(arguments, "ease"),
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What the benchmarks share: peak memory of a process tree, and where a figure was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy  # noqa: F401  (loads the OpenBLAS that is asked about)
+import psutil
+from threadpoolctl import threadpool_info
+
+_SECONDS_BETWEEN_SAMPLES = 0.1
+
+
+@dataclass
+class Peak:
+    """Proportional set size (shared pages counted once) of this process and all below it, in bytes."""
+
+    baseline: int
+    """When the measurement began."""
+    highest: int
+
+    @property
+    def above_baseline(self) -> int:
+        return self.highest - self.baseline
+
+
+@contextmanager
+def peak_memory() -> Iterator[Peak]:
+    """Samples the process tree's memory while the block runs."""
+    now = tree_memory()
+    peak, stop = Peak(now, now), threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(_SECONDS_BETWEEN_SAMPLES):
+            peak.highest = max(peak.highest, tree_memory())
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        sampler.join()
+
+
+def tree_memory() -> int:
+    """Proportional set size of this process and all its descendants, in bytes."""
+    total = 0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+        except OSError:
+            continue  # ended since it was listed
+        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return 1024 * total
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a figure was measured."""
+    packages = ("ray", "jax", "numpy", "scipy", "pyarrow")
+    return {
+        "date": date.today().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "python": platform.python_version(),
+        "openblas_kernel": threadpool_info()[0]["architecture"],
+        **{package: version(package) for package in packages},
+    }
+
+
+def in_subprocess(module: str, *arguments: str) -> dict[str, Any]:
+    """Run `python -m module arguments` by itself and return the JSON object on its last line."""
+    command = [sys.executable, "-m", module, *arguments]
+    finished = subprocess.run(command, check=True, capture_output=True, text=True)
+    return dict(json.loads(finished.stdout.splitlines()[-1]))
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
