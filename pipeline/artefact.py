@@ -157,7 +157,7 @@ class ArtefactWriter:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InputError):
-            self.discard()  # the same command would end here again: there is nothing to continue
+            self.staging.remove()  # the same command would end here again: there is nothing to continue
 
     @property
     def work(self) -> Location:
@@ -198,10 +198,6 @@ class ArtefactWriter:
             (self.target / MANIFEST).write(manifest.to_json())
             self.staging.remove()
         return Artefact(self.target, manifest)
-
-    def discard(self) -> None:
-        """Remove what was staged: for a run that the same command could not bring to an end."""
-        self.staging.remove()
 
     def _check_target(self) -> None:
         """Refuse early what could not be published, and never remove what is not an artefact of this kind."""

@@ -124,14 +124,9 @@ def ingest(
     inputs = {str(file.location): file.fingerprint for file in found}
     if known:
         inputs["--items-from"] = known.manifest.fingerprint()
-    writer = ArtefactWriter(
-        out, Kind.DATASET, purpose={"config": asdict(config), "inputs": inputs}, overwrite=overwrite
-    )
-    try:
+    purpose = {"config": asdict(config), "inputs": inputs}
+    with ArtefactWriter(out, Kind.DATASET, purpose=purpose, overwrite=overwrite) as writer:
         return _ingest(found, inputs, writer, config, known, report)
-    except InputError:
-        writer.discard()  # the same command would end here again
-        raise
 
 
 def _ingest(
