@@ -21,11 +21,8 @@ PAPER = {"HR@10": 31.906, "HR@100": 60.913, "nDCG@10": 33.394, "nDCG@100": 43.32
 
 @pytest.fixture(scope="module")
 def ml1m(shared_data: Path, cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    log = shared_data / "ml-1m.parquet"
-    if not log.exists():
-        pytest.skip("../shared/data has no ml-1m.parquet")
     out = tmp_path_factory.mktemp("ml-1m") / "dataset"
-    return ingest([str(log)], str(out), IngestConfig(split=Split.COLUMN))
+    return ingest([str(shared_data / "ml-1m.parquet")], str(out), IngestConfig(split=Split.COLUMN))
 
 
 def metrics_of(model: str, dataset: Dataset, folder: Path, **config: Any) -> dict[str, float]:
