@@ -93,19 +93,21 @@ def _ours(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
         from pipeline.recommenders.ease import EASEConfig, fit_ease
         from pipeline.recommenders.infinite_ae import PAPER_EXPONENTS, InfiniteAEConfig, fit_infinite_ae
         from pipeline.scoring import evaluate
+        from pipeline.workers import Pool
 
         dataset = Dataset.open(arguments.dataset)
         out = f"{arguments.dataset}-{model}"
         writer = ArtefactWriter(out, Kind.MODEL, purpose={}, overwrite=True)
         started = time.perf_counter()
+        pool = Pool()
         if model == "ease":
             fitted = fit_ease(dataset, writer, EASEConfig())
         elif model == "paper":
-            fitted = fit_infinite_ae(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS))
+            fitted = fit_infinite_ae(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool)
         else:
-            fitted = fit_infinite_ae(dataset, writer, InfiniteAEConfig())
+            fitted = fit_infinite_ae(dataset, writer, InfiniteAEConfig(), pool)
         fit_seconds = time.perf_counter() - started
-        metrics = evaluate(out, dataset).metrics
+        metrics = evaluate(out, dataset, pool).metrics
         seconds = time.perf_counter() - started
     config = fitted.manifest.config
     return {

@@ -28,20 +28,21 @@ from pipeline.recommenders.infinite_ae import PAPER_EXPONENTS, InfiniteAEConfig,
 from pipeline.recommenders.popularity import fit_popularity
 from pipeline.scoring import evaluate_all, recommend
 from pipeline.session import ray_session
+from pipeline.workers import Pool
 
 # MovieLens-100K lies, with its titles, in this wheel; nothing of the package is installed or imported.
 _WHEEL = "recbole==1.2.1"
 _MEMBERS = "recbole/dataset_example/ml-100k/ml-100k"
 _DOWNLOAD_SECONDS = 60
 
-_MODELS: dict[str, Callable[[Dataset, ArtefactWriter, Report], Artefact]] = {
-    "popularity": lambda data, writer, report: fit_popularity(data, writer),
-    "EASE": lambda data, writer, report: fit_ease(data, writer, EASEConfig(), report=report),
-    "∞-AE (the paper's)": lambda data, writer, report: fit_infinite_ae(
-        data, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), report=report
+_MODELS: dict[str, Callable[[Dataset, ArtefactWriter, Pool, Report], Artefact]] = {
+    "popularity": lambda data, writer, pool, report: fit_popularity(data, writer),
+    "EASE": lambda data, writer, pool, report: fit_ease(data, writer, EASEConfig(), report=report),
+    "∞-AE (the paper's)": lambda data, writer, pool, report: fit_infinite_ae(
+        data, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool, report=report
     ),
-    "∞-AE (degree-normalised)": lambda data, writer, report: fit_infinite_ae(
-        data, writer, InfiniteAEConfig(), report=report
+    "∞-AE (degree-normalised)": lambda data, writer, pool, report: fit_infinite_ae(
+        data, writer, InfiniteAEConfig(), pool, report=report
     ),
 }
 _FOLDERS = dict(zip(_MODELS, ("popularity", "ease", "infinite-ae-paper", "infinite-ae"), strict=True))
@@ -62,31 +63,32 @@ def demo(
             dataset = ingest([str(log)], str(out / "dataset"), IngestConfig(), overwrite=overwrite, report=report)
         counts = dataset.manifest.counts
         console.note(f"  {counts['rows']:,} rows, {counts['users']:,} users, {counts['items']:,} items")
-        fit_seconds = [_fit(name, dataset, out, overwrite) for name in _MODELS]
-        models = [str(out / _FOLDERS[name]) for name in _MODELS]
-        _step(f"infrec evaluate {' '.join(models)} --data {out}/dataset")
-        evaluations = evaluate_all(models, dataset)
-        rows = [
-            [name, *console.metric_cells(evaluation), f"{seconds:.1f}"]
-            for name, evaluation, seconds in zip(_MODELS, evaluations, fit_seconds, strict=True)
-        ]
-        recommendations = out / "recommendations"
-        _step(f"infrec recommend {out}/infinite-ae --data {out}/dataset --k 10 --out {recommendations}")
-        writer = ArtefactWriter(str(recommendations), Kind.RECOMMENDATIONS, purpose={}, overwrite=overwrite)
-        table = recommend(str(out / "infinite-ae"), dataset, writer, k=10).table("part-00000.parquet")
+        with Pool() as pool:
+            fit_seconds = [_fit(name, dataset, out, pool, overwrite) for name in _MODELS]
+            models = [str(out / _FOLDERS[name]) for name in _MODELS]
+            _step(f"infrec evaluate {' '.join(models)} --data {out}/dataset")
+            evaluations = list(evaluate_all(models, dataset, pool))
+            recommendations = out / "recommendations"
+            _step(f"infrec recommend {out}/infinite-ae --data {out}/dataset --k 10 --out {recommendations}")
+            writer = ArtefactWriter(str(recommendations), Kind.RECOMMENDATIONS, purpose={}, overwrite=overwrite)
+            table = recommend(str(out / "infinite-ae"), dataset, writer, pool, k=10).table("part-00000.parquet")
+    rows = [
+        [name, *console.metric_cells(evaluation), f"{seconds:.1f}"]
+        for name, evaluation, seconds in zip(_MODELS, evaluations, fit_seconds, strict=True)
+    ]
     title = f"test on {counts['users'] - counts['users_without_test']:,} users of {log.name}"
     console.show_table(title, ["model", *console.HEADLINE_METRICS, "evaluate s", "fit s"], rows)
     _show_one_user(table, _titles(out))
 
 
-def _fit(name: str, dataset: Dataset, out: Path, overwrite: bool) -> float:
+def _fit(name: str, dataset: Dataset, out: Path, pool: Pool, overwrite: bool) -> float:
     """Fit and publish the model; the seconds that it took."""
     target = out / _FOLDERS[name]
     _step(f"infrec fit {out}/dataset --out {target} {_OPTIONS[name]}   # {name}")
     writer = ArtefactWriter(str(target), Kind.MODEL, purpose={"demo": name}, overwrite=overwrite)
     started = time.perf_counter()
     with console.progress() as report:
-        _MODELS[name](dataset, writer, report)
+        _MODELS[name](dataset, writer, pool, report)
     return time.perf_counter() - started
 
 

@@ -13,6 +13,7 @@ from jobs.options import Address, Cpus, Debug, Json, Seed
 from pipeline.dataset import Dataset
 from pipeline.scoring import evaluate_all
 from pipeline.session import ray_session
+from pipeline.workers import Pool
 
 
 class Part(StrEnum):
@@ -32,8 +33,8 @@ def evaluate(
 ) -> None:
     """HR, Recall, nDCG, PSP and AUC of models on held-out interactions; at test the context includes validation."""
     dataset = Dataset.open(data)
-    with ray_session(address=address, cpus=cpus), console.progress() as report:
-        evaluations = list(evaluate_all(models, dataset, part=part, seed=seed, report=report))
+    with ray_session(address=address, cpus=cpus), Pool() as pool, console.progress() as report:
+        evaluations = list(evaluate_all(models, dataset, pool, part=part, seed=seed, report=report))
     if as_json:
         results = [
             {"model": model, "part": part, **asdict(result)} for model, result in zip(models, evaluations, strict=True)

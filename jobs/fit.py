@@ -29,6 +29,7 @@ from pipeline.recommenders.infinite_ae import (
 )
 from pipeline.recommenders.popularity import fit_popularity
 from pipeline.session import ray_session
+from pipeline.workers import Pool
 
 
 class Model(StrEnum):
@@ -88,7 +89,8 @@ def fit(
     with writer, ray_session(address=address, cpus=cpus) as cluster, console.progress() as report:
         if isinstance(config, InfiniteAEConfig):
             _require(plan_infinite_ae(data, config), limit or cluster.memory)
-            fitted = fit_infinite_ae(data, writer, config, report=report)
+            with Pool() as pool:
+                fitted = fit_infinite_ae(data, writer, config, pool, report=report)
         elif isinstance(config, EASEConfig):
             _require(plan_ease(data, config), limit or cluster.memory)
             fitted = fit_ease(data, writer, config, report=report)

@@ -14,6 +14,7 @@ from pipeline.dataset import Dataset
 from pipeline.scoring import open_model
 from pipeline.scoring import recommend as recommend_all
 from pipeline.session import ray_session
+from pipeline.workers import Pool
 
 
 def recommend(
@@ -33,8 +34,8 @@ def recommend(
     fingerprint = open_model(model, dataset).manifest.fingerprint()
     purpose = {"model": fingerprint, "data": dataset.manifest.fingerprint(), "k": k}
     writer = ArtefactWriter(out, Kind.RECOMMENDATIONS, purpose=purpose, overwrite=overwrite)
-    with writer, ray_session(address=address, cpus=cpus), console.progress() as report:
-        table = recommend_all(model, dataset, writer, k=k, report=report)
+    with writer, ray_session(address=address, cpus=cpus), Pool() as pool, console.progress() as report:
+        table = recommend_all(model, dataset, writer, pool, k=k, report=report)
     counts, seconds = table.manifest.counts, time.perf_counter() - started
     if as_json:
         console.show_json({"out": str(table.location), **counts, "seconds": round(seconds, 2)})

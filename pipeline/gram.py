@@ -10,7 +10,7 @@ from kernels.ntk import NTK
 from kernels.tiles import Layout, Tiles
 from pipeline.dataset import Dataset
 from pipeline.progress import Report, silent
-from pipeline.workers import Pool
+from pipeline.workers import Workers
 
 
 class GramWorker:
@@ -38,7 +38,7 @@ class GramWorker:
 
 
 def assemble(
-    pool: Pool,
+    workers: Workers,
     target: Tiles,
     layout: Layout,
     *,
@@ -46,10 +46,10 @@ def assemble(
     exponents: Exponents,
     report: Report = silent,
 ) -> None:
-    """target ← the lower tiles of the Gram matrix K(X, X) of the training users, from a pool of `GramWorker`s."""
+    """target ← the lower tiles of the Gram matrix K(X, X) of the training users, computed by `GramWorker`s."""
     # The longest rows first: the actors then end together
     order = list(reversed(range(layout.count)))
-    rows = pool.map("tile_row", [(i, ntk, exponents) for i in order])
+    rows = workers.map("tile_row", [(i, ntk, exponents) for i in order])
     for done, (i, tiles) in enumerate(zip(order, rows, strict=True), start=1):
         for j, tile in enumerate(tiles):
             target[i, j] = tile.copy()  # out of the object store, which is bounded

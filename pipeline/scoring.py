@@ -38,14 +38,16 @@ class Evaluation:
     seconds: float
 
 
-def evaluate(model: str, dataset: Dataset, *, part: str = "test", seed: int = 0, report: Report = silent) -> Evaluation:
+def evaluate(
+    model: str, dataset: Dataset, pool: Pool, *, part: str = "test", seed: int = 0, report: Report = silent
+) -> Evaluation:
     """`evaluate_all` for one model."""
-    (evaluation,) = evaluate_all([model], dataset, part=part, seed=seed, report=report)
+    (evaluation,) = evaluate_all([model], dataset, pool, part=part, seed=seed, report=report)
     return evaluation
 
 
 def evaluate_all(
-    models: Sequence[str], dataset: Dataset, *, part: str = "test", seed: int = 0, report: Report = silent
+    models: Sequence[str], dataset: Dataset, pool: Pool, *, part: str = "test", seed: int = 0, report: Report = silent
 ) -> Iterator[Evaluation]:
     """The metrics of each model on `part` ("validation" or "test") of the dataset, seen items left out.
 
@@ -53,14 +55,14 @@ def evaluate_all(
     """
     opened = [open_model(model, dataset) for model in models]
     slices = dataset.slices(SLICE_USERS)
-    with Pool(ScoringWorker, dataset) as pool:
+    with pool.workers(ScoringWorker, dataset) as workers:
         for uri, model in zip(models, opened, strict=True):
             started = time.perf_counter()
             blocks: list[BlockMetrics] = []
             phase = f"Users evaluated ({uri})"
             calls = [(model, cut, part, seed) for cut in slices]
             done = 0
-            for cut, metrics in zip(slices, pool.map("metrics", calls), strict=True):
+            for cut, metrics in zip(slices, workers.map("metrics", calls), strict=True):
                 blocks += metrics
                 done += len(cut)
                 report(phase, done, dataset.num_users)
@@ -71,7 +73,9 @@ def evaluate_all(
             yield Evaluation(combine(blocks), users, dataset.num_users - users, seconds)
 
 
-def recommend(model_uri: str, dataset: Dataset, writer: ArtefactWriter, *, k: int, report: Report = silent) -> Artefact:
+def recommend(
+    model_uri: str, dataset: Dataset, writer: ArtefactWriter, pool: Pool, *, k: int, report: Report = silent
+) -> Artefact:
     """Publish the k best unseen items of every user: user_id, rank (1 …), item_id, score, in part-*.parquet.
 
     A user's history is train ∪ validation ∪ test. Fewer than k rows where a user has fewer unseen items. Finished
@@ -83,10 +87,10 @@ def recommend(model_uri: str, dataset: Dataset, writer: ArtefactWriter, *, k: in
     slices = dataset.slices(SLICE_USERS)
     files: dict[str, FileRecord] = {}
     rows = 0
-    with Pool(ScoringWorker, dataset) as pool:
+    with pool.workers(ScoringWorker, dataset) as workers:
         calls = [(model, cut, k, writer.staging / _part_name(number)) for number, cut in enumerate(slices)]
         done = 0
-        for number, (record, count) in enumerate(pool.map("recommend", calls)):
+        for number, (record, count) in enumerate(workers.map("recommend", calls)):
             files[_part_name(number)] = record
             rows += count
             done += len(slices[number])

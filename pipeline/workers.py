@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -11,6 +12,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 _GPU_ENVIRONMENT = {"XLA_CLIENT_MEM_FRACTION": "0.9"}
+_recipe_numbers = itertools.count()
 
 
 def pool_size() -> int:
@@ -19,15 +21,16 @@ def pool_size() -> int:
 
 
 class Pool:
-    """Actors of one class. A method call is retried on a restarted actor if its actor or node dies.
+    """Actors that are workers of one class after another: what a job starts, it starts once.
 
-    with Pool(GramWorker, dataset) as pool:
-        for tiles in pool.map("tile_row", [(i, ntk, exponents) for i in range(12)]):
-            ...
+    with Pool() as pool:
+        with pool.workers(GramWorker, dataset) as gram:
+            for tiles in gram.map("tile_row", [(i, ntk, exponents) for i in range(12)]):
+                ...
     """
 
-    def __init__(self, worker: type, *arguments: Any) -> None:
-        """Start `pool_size()` actors `worker(*arguments)` and wait until they are there."""
+    def __init__(self) -> None:
+        """Begin to start `pool_size()` actors; the first call waits for them."""
         gpus = _resource("GPU")
         options: dict[str, Any] = {
             "max_restarts": -1,
@@ -36,31 +39,12 @@ class Pool:
         }
         if gpus:
             options |= {"num_cpus": 0, "num_gpus": 1, "runtime_env": {"env_vars": _GPU_ENVIRONMENT}}
-        remote = ray.remote(worker)
-        self._actors = [remote.options(**options).remote(*arguments) for _ in range(pool_size())]
-        try:
-            ray.get([actor.__ray_ready__.remote() for actor in self._actors])
-        except BaseException:
-            self.close()
-            raise
+        remote = ray.remote(PoolActor)
+        self._actors = [remote.options(**options).remote() for _ in range(pool_size())]
 
-    def map(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """Call `method` once for each tuple of arguments; results come in the order of the arguments.
-
-        Call i goes to actor i mod size, so the work is shared out in the same way every time. Arguments are taken as
-        actors get through them: at most two calls an actor are under way or waiting to be consumed.
-        """
-        pending: deque[ray.ObjectRef] = deque()
-        try:
-            for position, given in enumerate(arguments):
-                if len(pending) == 2 * len(self._actors):
-                    yield ray.get(pending.popleft())
-                actor = self._actors[position % len(self._actors)]
-                pending.append(getattr(actor, method).remote(*given))
-            while pending:
-                yield ray.get(pending.popleft())
-        except RayTaskError as error:
-            raise error.cause from None  # what the worker raised, as if it had been raised here
+    def workers(self, worker: type, *arguments: Any) -> Workers:
+        """Let every actor be a `worker(*arguments)` from now on, in place of what it was before."""
+        return Workers(self._actors, worker, *arguments)
 
     def close(self) -> None:
         """End the actors; nothing happens the second time."""
@@ -72,6 +56,67 @@ class Pool:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+class Workers:
+    """The actors of a pool as workers of one class, until they are dismissed."""
+
+    def __init__(self, actors: list[Any], worker: type, *arguments: Any) -> None:
+        self._actors = actors
+        self._recipe = ray.put((next(_recipe_numbers), worker, arguments))
+        for actor in actors:
+            # At once, while the caller gets ready; a call makes good where it failed
+            actor.become.options(max_task_retries=0).remote(self._recipe)
+
+    def map(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """Call `method` once for each tuple of arguments; results come in the order of the arguments.
+
+        Call i goes to actor i mod size, so the work is shared out in the same way every time. Arguments are taken as
+        actors get through them: at most two calls an actor are under way or waiting to be consumed. A call whose actor
+        or node dies is made again on the actor that takes its place.
+        """
+        pending: deque[ray.ObjectRef] = deque()
+        try:
+            for position, given in enumerate(arguments):
+                if len(pending) == 2 * len(self._actors):
+                    yield ray.get(pending.popleft())
+                actor = self._actors[position % len(self._actors)]
+                pending.append(actor.call.remote(self._recipe, method, *given))
+            while pending:
+                yield ray.get(pending.popleft())
+        except RayTaskError as error:
+            raise error.cause from None  # what the worker raised, as if it had been raised here
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Dismiss the workers: what they hold is freed, the actors stay."""
+        for actor in self._actors:
+            actor.dismiss.options(max_task_retries=0).remote()
+
+
+class PoolActor:
+    """Is whatever worker it is called as: made at the first call, and again after a restart."""
+
+    _number: int
+    _worker: Any
+
+    def __init__(self) -> None:
+        self.dismiss()
+
+    def call(self, recipe: tuple[int, type, tuple[Any, ...]], method: str, *given: Any) -> Any:
+        self.become(recipe)
+        return getattr(self._worker, method)(*given)
+
+    def become(self, recipe: tuple[int, type, tuple[Any, ...]]) -> None:
+        number, worker, arguments = recipe
+        if number != self._number:
+            self.dismiss()
+            self._worker, self._number = worker(*arguments), number
+
+    def dismiss(self) -> None:
+        self._worker, self._number = None, -1
 
 
 def _resource(name: str) -> int:

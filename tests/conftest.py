@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.session import Cluster, ray_session
+from pipeline.workers import Pool
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -17,6 +18,13 @@ def cluster() -> Iterator[Cluster]:
     """Two CPUs; `ray_session` within a test joins it."""
     with ray_session(cpus=2) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def pool(cluster: Cluster) -> Iterator[Pool]:
+    """Actors on both CPUs: a module that uses them can run no Ray tasks."""
+    with Pool() as pool:
+        yield pool
 
 
 @pytest.fixture(scope="session")

@@ -12,16 +12,17 @@ from pipeline.progress import Report, silent
 from pipeline.recommenders.ease import EASEConfig, fit_ease
 from pipeline.recommenders.infinite_ae import InfiniteAEConfig, fit_infinite_ae
 from pipeline.recommenders.popularity import fit_popularity
+from pipeline.workers import Pool
 
 NONE = (Exponents(),)
 DEGREE = (Exponents(user=0.4, item=0.25),)
 
 
-def fit(model: str, dataset: Dataset, out: Path, *, report: Report = silent, **config: Any) -> Artefact:
+def fit(model: str, dataset: Dataset, out: Path, pool: Pool, *, report: Report = silent, **config: Any) -> Artefact:
     """The model as `infrec fit` makes it, with the given values of its config."""
     writer = ArtefactWriter(out, Kind.MODEL, purpose={"model": model})
     if model == "infinite-ae":
-        return fit_infinite_ae(dataset, writer, InfiniteAEConfig(**config), report=report)
+        return fit_infinite_ae(dataset, writer, InfiniteAEConfig(**config), pool, report=report)
     if model == "ease":
         return fit_ease(dataset, writer, EASEConfig(**config), report=report)
     return fit_popularity(dataset, writer)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ray.exceptions import RayActorError
 
 from kernels.normalisation import Exponents
 from pipeline.artefact import Artefact
@@ -19,26 +18,25 @@ from pipeline.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.scoring import evaluate
 from pipeline.session import ray_session
-from pipeline.workers import Pool
+from pipeline.workers import Pool, PoolActor
 from tests.builders import taste_dataset
 from tests.models import checksums, fit
 
-pytestmark = pytest.mark.usefixtures("cluster")
 CONFIG = {"lambdas": (1.0, 5.0), "exponents": (Exponents(), Exponents(user=0.4, item=0.25))}
 
 
 class Kill:
-    """A `Report` that kills one actor of a class, once, as soon as a phase has begun to make progress."""
+    """A `Report` that kills one actor of a pool, once, as soon as a phase has begun to make progress."""
 
-    def __init__(self, actor: str, phase: str) -> None:
-        self._actor, self._phase = actor, phase
+    def __init__(self, phase: str) -> None:
+        self._phase = phase
         self.killed = 0
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         if phase.startswith(self._phase) and not self.killed:
             assert done < total
             names = {process: process.cmdline() for process in psutil.Process().children(recursive=True)}
-            victims = [process for process, words in names.items() if words[:1] and self._actor in words[0]]
+            victims = [process for process, words in names.items() if words[:1] and PoolActor.__name__ in words[0]]
             os.kill(victims[0].pid, signal.SIGKILL)
             self.killed = victims[0].pid
 
@@ -50,12 +48,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def model(dataset: Dataset, cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+def model(dataset: Dataset, pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     """Fitted by two actors that lived."""
-    return fit("infinite-ae", dataset, tmp_path_factory.mktemp("actors") / "model", **CONFIG)
+    return fit("infinite-ae", dataset, tmp_path_factory.mktemp("actors") / "model", pool, **CONFIG)
 
 
-def test_one_actor_writes_the_bytes_of_two(dataset: Dataset, model: Artefact, tmp_path: Path) -> None:
+def test_one_actor_writes_the_bytes_of_two(dataset: Dataset, model: Artefact, pool: Pool, tmp_path: Path) -> None:
     """In a session of its own with one CPU, on one core."""
     out = tmp_path / "model"
     arguments = f"{str(dataset.artefact.location)!r}, {str(out)!r}"
@@ -69,7 +67,9 @@ def test_one_actor_writes_the_bytes_of_two(dataset: Dataset, model: Artefact, tm
         check=True,
         cwd=Path(__file__).parents[1],
     )
-    assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluate(str(model.location), dataset).metrics
+    assert (
+        json.loads((tmp_path / "evaluation.json").read_text()) == evaluate(str(model.location), dataset, pool).metrics
+    )
     manifest = Artefact.open(str(out), model.manifest.kind).manifest
     assert {name: record.sha256 for name, record in manifest.files.items()} == checksums(model)
     assert manifest.fingerprint() == model.manifest.fingerprint()
@@ -77,28 +77,30 @@ def test_one_actor_writes_the_bytes_of_two(dataset: Dataset, model: Artefact, tm
 
 def fit_on_one_cpu(dataset: str, out: str) -> None:
     """What the child process of the test above does."""
-    with ray_session(cpus=1) as cluster:
+    with ray_session(cpus=1) as cluster, Pool() as pool:
         assert cluster.cpus == 1
         data = Dataset.open(dataset)
-        fit("infinite-ae", data, Path(out), **CONFIG)
-        metrics = evaluate(out, data).metrics
+        fit("infinite-ae", data, Path(out), pool, **CONFIG)
+        metrics = evaluate(out, data, pool).metrics
     (Path(out).parent / "evaluation.json").write_text(json.dumps(dict(metrics)))
 
 
-def test_a_killed_gram_actor_changes_nothing(dataset: Dataset, model: Artefact, tmp_path: Path) -> None:
+def test_a_killed_gram_actor_changes_nothing(dataset: Dataset, model: Artefact, pool: Pool, tmp_path: Path) -> None:
     """It dies at the first of two Gram matrices, so that the second needs the actor that takes its place."""
-    kill = Kill("GramWorker", "Gram rows")
-    again = fit("infinite-ae", dataset, tmp_path / "model", report=kill, **CONFIG)
+    kill = Kill("Gram rows")
+    again = fit("infinite-ae", dataset, tmp_path / "model", pool, report=kill, **CONFIG)
     assert kill.killed
     assert again.manifest.fingerprint() == model.manifest.fingerprint()
 
 
-def test_a_killed_scoring_actor_changes_nothing(dataset: Dataset, model: Artefact) -> None:
-    kill = Kill("ScoringWorker", "Users evaluated")
-    interrupted = evaluate(str(model.location), dataset, report=kill)
+def test_a_killed_scoring_actor_changes_nothing(dataset: Dataset, model: Artefact, pool: Pool) -> None:
+    kill = Kill("Users evaluated")
+    interrupted = evaluate(str(model.location), dataset, pool, report=kill)
     assert kill.killed
     progress: list[tuple[int, int]] = []
-    whole = evaluate(str(model.location), dataset, report=lambda phase, done, total: progress.append((done, total)))
+    whole = evaluate(
+        str(model.location), dataset, pool, report=lambda phase, done, total: progress.append((done, total))
+    )
     assert (interrupted.metrics, interrupted.users) == (whole.metrics, whole.users)
     assert progress == [(done, 1100) for done in (184, 368, 551, 734, 917, 1100)]
 
@@ -119,19 +121,25 @@ def touchy() -> type:
     return Touchy
 
 
-def test_results_come_in_the_order_of_the_calls() -> None:
-    with Pool(touchy(), 1) as pool:
-        assert list(pool.map("double", ((number,) for number in range(10)))) == list(range(0, 20, 2))
-        assert list(pool.map("double", [])) == []
+def test_results_come_in_the_order_of_the_calls(pool: Pool) -> None:
+    with pool.workers(touchy(), 1) as workers:
+        assert list(workers.map("double", ((number,) for number in range(10)))) == list(range(0, 20, 2))
+        assert list(workers.map("double", [])) == []
 
 
-def test_what_a_worker_raises_is_raised_here() -> None:
-    with Pool(touchy(), 1) as pool, pytest.raises(InputError, match=r"^13 brings bad luck$"):
-        list(pool.map("double", ((number,) for number in range(20))))
+def test_what_a_worker_raises_is_raised_here(pool: Pool) -> None:
+    with pool.workers(touchy(), 1) as workers, pytest.raises(InputError, match=r"^13 brings bad luck$"):
+        list(workers.map("double", ((number,) for number in range(20))))
 
 
-def test_a_worker_that_cannot_start_gives_its_place_back() -> None:
-    with pytest.raises(RayActorError, match="-1 is negative"):
-        Pool(touchy(), -1)
-    with Pool(touchy(), 1) as pool:
-        assert list(pool.map("double", [(1,)])) == [2]
+def test_a_worker_that_cannot_start_leaves_the_actors_to_others(pool: Pool) -> None:
+    with pool.workers(touchy(), -1) as workers, pytest.raises(InputError, match="-1 is negative"):
+        list(workers.map("double", [(1,)]))
+    with pool.workers(touchy(), 1) as workers:
+        assert list(workers.map("double", [(1,)])) == [2]
+
+
+def test_two_kinds_of_workers_share_the_actors(pool: Pool) -> None:
+    with pool.workers(touchy(), 1) as first, pool.workers(touchy(), 2) as second:
+        for workers in (first, second, first):
+            assert list(workers.map("double", [(1,), (2,), (3,)])) == [2, 4, 6]

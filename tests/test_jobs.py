@@ -170,7 +170,7 @@ def test_ctrl_c_leaves_nothing_behind_that_a_reader_accepts(tmp_path: Path) -> N
     job = subprocess.Popen([*command, "--lambda", grid], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
     staging = tmp_path / ".model.partial"
     _wait_until(staging.exists)
-    _wait_until(lambda: _has_descendant(job.pid, "ray::GramWorker"))
+    _wait_until(lambda: _has_descendant(job.pid, "ray::PoolActor"))
     os.kill(job.pid, signal.SIGINT)
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 130

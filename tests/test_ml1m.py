@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pipeline.dataset import Dataset
 from pipeline.ingest import IngestConfig, Split, ingest
 from pipeline.recommenders.base import VALIDATION
 from pipeline.scoring import evaluate
+from pipeline.workers import Pool
 from tests.models import DEGREE, NONE, fit
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -25,27 +27,34 @@ def ml1m(shared_data: Path, cluster: object, tmp_path_factory: pytest.TempPathFa
     return ingest([str(shared_data / "ml-1m.parquet")], str(out), IngestConfig(split=Split.COLUMN))
 
 
-def metrics_of(model: str, dataset: Dataset, folder: Path, **config: Any) -> dict[str, float]:
-    fitted = fit(model, dataset, folder / "model", **config)
-    return dict(evaluate(str(fitted.location), dataset).metrics)
+@pytest.fixture(scope="module")
+def workers(ml1m: Dataset) -> Iterator[Pool]:
+    """Started when ingest, which needs the CPUs itself, is done."""
+    with Pool() as pool:
+        yield pool
 
 
-def test_infinite_ae_has_the_metrics_of_the_official_code(ml1m: Dataset, tmp_path: Path) -> None:
-    metrics = metrics_of("infinite-ae", ml1m, tmp_path, lambdas=(5.0,), exponents=NONE)
+def metrics_of(model: str, dataset: Dataset, folder: Path, pool: Pool, **config: Any) -> dict[str, float]:
+    fitted = fit(model, dataset, folder / "model", pool, **config)
+    return dict(evaluate(str(fitted.location), dataset, pool).metrics)
+
+
+def test_infinite_ae_has_the_metrics_of_the_official_code(ml1m: Dataset, tmp_path: Path, workers: Pool) -> None:
+    metrics = metrics_of("infinite-ae", ml1m, tmp_path, workers, lambdas=(5.0,), exponents=NONE)
     for name, value in PAPER.items():
         assert metrics[name] == pytest.approx(value, abs=0.05), name
     # The official code has 0.9457: there a user's validation items, in the context, can be negatives
     assert metrics["AUC"] == pytest.approx(0.9493, abs=0.001)
 
 
-def test_degree_normalisation_beats_the_paper(ml1m: Dataset, tmp_path: Path) -> None:
-    metrics = metrics_of("infinite-ae", ml1m, tmp_path, lambdas=(5.0,), exponents=DEGREE)
+def test_degree_normalisation_beats_the_paper(ml1m: Dataset, tmp_path: Path, workers: Pool) -> None:
+    metrics = metrics_of("infinite-ae", ml1m, tmp_path, workers, lambdas=(5.0,), exponents=DEGREE)
     assert metrics["nDCG@10"] >= 34.4
     assert metrics["HR@10"] >= 32.8
 
 
-def test_ease_is_tuned_as_hard(ml1m: Dataset, tmp_path: Path) -> None:
-    fitted = fit("ease", ml1m, tmp_path / "model", lambdas=(500.0, 1000.0, 2000.0))
+def test_ease_is_tuned_as_hard(ml1m: Dataset, tmp_path: Path, workers: Pool) -> None:
+    fitted = fit("ease", ml1m, tmp_path / "model", workers, lambdas=(500.0, 1000.0, 2000.0))
     assert len(fitted.table(VALIDATION)) == 3
     assert fitted.manifest.config["lambda"] == 1000
-    assert evaluate(str(fitted.location), ml1m).metrics["nDCG@10"] == pytest.approx(34.07, abs=0.1)
+    assert evaluate(str(fitted.location), ml1m, workers).metrics["nDCG@10"] == pytest.approx(34.07, abs=0.1)

@@ -20,11 +20,10 @@ from pipeline.recommenders.base import VALIDATION
 from pipeline.recommenders.ease import EASEConfig, plan_ease
 from pipeline.recommenders.infinite_ae import InfiniteAEConfig, plan_infinite_ae
 from pipeline.scoring import evaluate, open_model, recommend
+from pipeline.workers import Pool
 from tests import oracles
 from tests.builders import taste_dataset
 from tests.models import DEGREE, NONE, checksums, fit
-
-pytestmark = pytest.mark.usefixtures("cluster")
 
 DATASETS: dict[str, dict[str, Any]] = {
     "more users": {"users": 600, "items": 70, "seed": 1},
@@ -103,10 +102,10 @@ def datasets(folder: Path) -> dict[str, Dataset]:
 
 
 @pytest.fixture(scope="module", params=CASES)
-def fitted(request: pytest.FixtureRequest, folder: Path, datasets: dict[str, Dataset], cluster: object) -> Fitted:
+def fitted(request: pytest.FixtureRequest, folder: Path, datasets: dict[str, Dataset], pool: Pool) -> Fitted:
     data, model, config = CASES[request.param]
     dataset = datasets[data]
-    return Fitted(dataset, dataset.histories(), fit(model, dataset, folder / request.param, **config))
+    return Fitted(dataset, dataset.histories(), fit(model, dataset, folder / request.param, pool, **config))
 
 
 def only(names: list[str]) -> pytest.MarkDecorator:
@@ -125,9 +124,9 @@ def test_scores_are_those_of_the_dense_oracle(fitted: Fitted) -> None:
 
 
 @only(EVALUATED)
-def test_evaluation_is_that_of_the_oracle_and_beats_popularity(fitted: Fitted) -> None:
+def test_evaluation_is_that_of_the_oracle_and_beats_popularity(fitted: Fitted, pool: Pool) -> None:
     truth, context = fitted.histories.test.toarray(), fitted.histories.context("test")
-    found = evaluate(fitted.uri, fitted.dataset)
+    found = evaluate(fitted.uri, fitted.dataset, pool)
     expected = fitted.metrics_of(fitted.oracle(context, fitted.chosen), context, truth)
     for name, value in expected.items():
         assert found.metrics[name] == pytest.approx(value, abs=RANKS), name
@@ -140,10 +139,10 @@ def test_evaluation_is_that_of_the_oracle_and_beats_popularity(fitted: Fitted) -
 
 
 @only(["infinite-ae wide degree", "popularity"])
-def test_recommends_unseen_items_best_first(fitted: Fitted, tmp_path: Path) -> None:
+def test_recommends_unseen_items_best_first(fitted: Fitted, tmp_path: Path, pool: Pool) -> None:
     k = 7
     writer = ArtefactWriter(tmp_path / "recommendations", Kind.RECOMMENDATIONS, purpose={})
-    published = recommend(fitted.uri, fitted.dataset, writer, k=k)
+    published = recommend(fitted.uri, fitted.dataset, writer, pool, k=k)
     table = pa.concat_tables([published.table(name) for name in sorted(published.manifest.files)])
     assert table.schema.names == ["user_id", "rank", "item_id", "score"]
     users = fitted.dataset.num_users
@@ -177,7 +176,7 @@ def test_every_candidate_is_judged_as_by_the_oracle_and_the_best_is_kept(fitted:
 
 
 @only(["infinite-ae wide degree"])
-def test_a_changed_byte_is_refused_with_the_name_of_the_file(fitted: Fitted, tmp_path: Path) -> None:
+def test_a_changed_byte_is_refused_with_the_name_of_the_file(fitted: Fitted, tmp_path: Path, pool: Pool) -> None:
     """By whoever reads the file: this process, or the actors that evaluate."""
     copy = tmp_path / "model"
     copy.mkdir()
@@ -190,7 +189,7 @@ def test_a_changed_byte_is_refused_with_the_name_of_the_file(fitted: Fitted, tmp
     with pytest.raises(InputError, match=f"{damaged.name} is damaged"):
         load_recommender(Artefact.open(str(copy), Kind.MODEL))
     with pytest.raises(InputError, match=f"{damaged.name} is damaged"):
-        evaluate(str(copy), fitted.dataset)
+        evaluate(str(copy), fitted.dataset, pool)
 
 
 def test_what_does_not_fit_is_refused_with_the_numbers(datasets: dict[str, Dataset]) -> None:
@@ -228,21 +227,23 @@ def test_wrong_options_are_refused(config: type, wrong: dict[str, Any], message:
         config(**wrong)
 
 
-def test_a_lambda_of_zero_is_left_out_where_it_means_nothing(datasets: dict[str, Dataset], tmp_path: Path) -> None:
+def test_a_lambda_of_zero_is_left_out_where_it_means_nothing(
+    datasets: dict[str, Dataset], tmp_path: Path, pool: Pool
+) -> None:
     lambdas, exponents = (0.0, 5.0), (NONE[0], NONE[0])
-    model = fit("infinite-ae", datasets["more users"], tmp_path / "a", lambdas=lambdas, exponents=exponents)
+    model = fit("infinite-ae", datasets["more users"], tmp_path / "a", pool, lambdas=lambdas, exponents=exponents)
     assert [trial["lambda"] for trial in model.table(VALIDATION).to_pylist()] == [5.0, 5.0]
 
 
-def test_no_candidate_can_be_solved(datasets: dict[str, Dataset], tmp_path: Path) -> None:
+def test_no_candidate_can_be_solved(datasets: dict[str, Dataset], tmp_path: Path, pool: Pool) -> None:
     """More items than users with different histories: without a ridge the items' Gram matrix is singular."""
     with pytest.raises(InputError, match=r"No λ of \(0\.0,\) is positive definite in float32"):
-        fit("ease", datasets["more items"], tmp_path / "model", lambdas=(0.0,))
+        fit("ease", datasets["more items"], tmp_path / "model", pool, lambdas=(0.0,))
 
 
-def test_a_model_of_other_items_is_refused(datasets: dict[str, Dataset], tmp_path: Path) -> None:
-    model = fit("popularity", datasets["more users"], tmp_path / "model")
+def test_a_model_of_other_items_is_refused(datasets: dict[str, Dataset], tmp_path: Path, pool: Pool) -> None:
+    model = fit("popularity", datasets["more users"], tmp_path / "model", pool)
     assert checksums(open_model(str(model.location), datasets["more users"])) == checksums(model)
     with pytest.raises(InputError, match="knows other items"):
-        evaluate(str(model.location), datasets["more items"])
+        evaluate(str(model.location), datasets["more items"], pool)
     assert set(MODELS) == {"infinite-ae", "ease", "popularity"}

@@ -36,7 +36,7 @@ from pipeline.recommenders.base import (
     tensor_name,
 )
 from pipeline.validation import UserBlock, Validation
-from pipeline.workers import Pool, pool_size
+from pipeline.workers import Pool, Workers, pool_size
 
 PAPER_LAMBDAS = (0.0, 1.0, 5.0, 20.0, 50.0, 100.0)
 PAPER_EXPONENTS = (Exponents(),)
@@ -112,25 +112,26 @@ def plan_infinite_ae(dataset: Dataset, config: InfiniteAEConfig) -> Plan:
 
 
 def fit_infinite_ae(
-    dataset: Dataset, writer: ArtefactWriter, config: InfiniteAEConfig, *, report: Report = silent
+    dataset: Dataset, writer: ArtefactWriter, config: InfiniteAEConfig, pool: Pool, *, report: Report = silent
 ) -> Artefact:
     """Fit every (exponents, λ) of the grid, keep the best on validation, publish it as a model.
 
     Raises `InputError` if no candidate is positive definite in float32.
     """
-    validation = Validation(dataset, seed=config.seed)
-    train = validation.histories.training_matrix()
-    config = replace(config, lambdas=_lambdas(dataset, config))
-    candidates = len(config.exponents) * len(config.lambdas)
-    trials: list[Trial] = []
-    best: _Candidate | None = None
-    for candidate in _candidates(dataset, train, config, report):
-        in_sample = not dataset.has_held_out_users
-        judged = candidate.in_sample_scores if in_sample else candidate.scorer(config.ntk, train)
-        trials.append(Trial(candidate.parameters, validation.judge(judged)))
-        report("Candidates", len(trials), candidates)
-        if best_trial(trials, config.select) is trials[-1]:
-            best = candidate.kept(spare=best, copy=candidates > 1)
+    with pool.workers(GramWorker, dataset) as workers:
+        validation = Validation(dataset, seed=config.seed)
+        train = validation.histories.training_matrix()
+        config = replace(config, lambdas=_lambdas(dataset, config))
+        candidates = len(config.exponents) * len(config.lambdas)
+        trials: list[Trial] = []
+        best: _Candidate | None = None
+        for candidate in _candidates(workers, train, config, report):
+            in_sample = not dataset.has_held_out_users
+            judged = candidate.in_sample_scores if in_sample else candidate.scorer(config.ntk, train)
+            trials.append(Trial(candidate.parameters, validation.judge(judged)))
+            report("Candidates", len(trials), candidates)
+            if best_trial(trials, config.select) is trials[-1]:
+                best = candidate.kept(spare=best, copy=candidates > 1)
     if best is None:
         raise InputError(f"No λ of {config.lambdas} is positive definite in float32: add a larger one.")
     return _publish(writer, dataset, config, train, best, trials, skipped=candidates - len(trials))
@@ -181,25 +182,22 @@ class _Candidate:
 
 
 def _candidates(
-    dataset: Dataset, train: sp.csr_array, config: InfiniteAEConfig, report: Report
+    workers: Workers, train: sp.csr_array, config: InfiniteAEConfig, report: Report
 ) -> Iterator[_Candidate]:
     """Solve the grid: the Gram matrix is made once for each pair of exponents, and factored once for each λ."""
     layout = Layout(train.shape[0])
     gram, inverse = ArrayTiles(layout), ArrayTiles(layout)
     targets = train.T.tocsr()
-    with Pool(GramWorker, dataset) as pool:
-        for position, exponents in enumerate(config.exponents, start=1):
-            assemble(pool, gram, layout, ntk=config.ntk, exponents=exponents, report=report)
-            if position == len(config.exponents):
-                pool.close()  # its memory is free for what is left to do
-            for lam in config.lambdas:
-                ridge = ridge_of(gram, layout, lam)
-                try:
-                    solve_ridge(gram, layout, ridge, inverse)
-                except NotPositiveDefinite:
-                    continue
-                solution = InverseDual(inverse, layout, targets)
-                yield _Candidate(exponents, lam, residual(gram, inverse, layout, ridge, targets), solution)
+    for exponents in config.exponents:
+        assemble(workers, gram, layout, ntk=config.ntk, exponents=exponents, report=report)
+        for lam in config.lambdas:
+            ridge = ridge_of(gram, layout, lam)
+            try:
+                solve_ridge(gram, layout, ridge, inverse)
+            except NotPositiveDefinite:
+                continue
+            solution = InverseDual(inverse, layout, targets)
+            yield _Candidate(exponents, lam, residual(gram, inverse, layout, ridge, targets), solution)
 
 
 def _publish(
