@@ -47,7 +47,7 @@ def accelerator_inner_products(rows: sp.csr_array, columns: sp.csr_array) -> Flo
     Binary rows go through the matrix units as int8 × int8 → int32 and stay exact; other rows are multiplied in
     float32 with no reduced precision inside.
     """
-    left, right = _on_device(rows), _on_device(columns)
+    left, right = dense_on_device(rows), dense_on_device(columns)
     if left.dtype == right.dtype == jnp.int8:
         products: Array = _integer_products(left, right).astype(jnp.float32)
     else:
@@ -71,7 +71,7 @@ def _item_counts(rows: sp.csr_array) -> Int[np.ndarray, " items"]:
     return np.bincount(rows.indices, minlength=rows.shape[1])
 
 
-def _on_device(rows: sp.csr_array) -> Array:
+def dense_on_device(rows: sp.csr_array) -> Array:
     """The rows, dense, scattered on the device: int8 where binary, else float32."""
     binary = bool(np.all(rows.data == 1))
     # A power of two, so that blocks of like size share one compiled scatter; the surplus falls outside and is dropped

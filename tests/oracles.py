@@ -116,3 +116,22 @@ def area_under_curve(positives: np.ndarray, negatives: np.ndarray) -> float:
     """Of all pairs, how many have the positive before the negative; a tie is half a pair."""
     difference = np.subtract.outer(np.asarray(positives), np.asarray(negatives))
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+
+
+def multi_gumbel(logits: np.ndarray, *, draws: int, temperature: float, rng: np.random.Generator) -> np.ndarray:
+    """S = min(1, Σ_k softmax((L + G_k)/τ)), draw after draw, each with noise of its own for every entry."""
+    total = np.zeros_like(logits, dtype=np.float64)
+    for _ in range(draws):
+        z = (logits + rng.gumbel(size=logits.shape)) / temperature
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        total += e / e.sum(axis=1, keepdims=True)
+    return np.minimum(total, 1.0)
+
+
+def multinomial_loss(scores: np.ndarray, targets: np.ndarray, left_out: np.ndarray, weights: np.ndarray) -> float:
+    """Σ_u w_u Σ_{i∈T_u} −log softmax(P_u)_i, the softmax over the items that are not left out."""
+    loss = 0.0
+    for p, target, out, weight in zip(scores.astype(np.float64), targets > 0, left_out > 0, weights, strict=True):
+        if target.any():
+            loss += weight * float(np.sum(np.log(np.sum(np.exp(p[~out] - p.max()))) - (p[target] - p.max())))
+    return loss
