@@ -10,7 +10,7 @@ import traceback
 
 import typer
 
-from jobs import demo, evaluate, fit, generate, ingest, recommend
+from jobs import demo, distill, evaluate, fit, generate, ingest, recommend
 from jobs.console import note
 from pipeline.errors import InputError
 
@@ -26,6 +26,7 @@ for job in (
     generate.generate,
     ingest.ingest,
     fit.fit,
+    distill.distill,
     evaluate.evaluate,
     recommend.recommend,
 ):

@@ -64,13 +64,14 @@ def progress() -> Iterator[Report]:
         _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
     )
     with Progress(*columns, console=NOTES) as display:
 
-        def report(phase: str, done: int, total: int) -> None:
+        def report(phase: str, done: int, total: int, detail: str = "") -> None:
             if phase not in bars:
-                bars[phase] = display.add_task(phase, total=total)
-            display.update(bars[phase], completed=done, total=total)
+                bars[phase] = display.add_task(phase, total=total, detail="")
+            display.update(bars[phase], completed=done, total=total, detail=detail)
 
         yield report
 

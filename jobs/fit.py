@@ -10,13 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from jobs import console
-from jobs.options import Address, Cpus, Debug, Json, MemoryLimit, Overwrite, Seed, bytes_of, numbers_of
+from jobs.options import Address, Cpus, Debug, Json, MemoryLimit, Overwrite, Seed, bytes_of, numbers_of, require
 from kernels.normalisation import Exponents
 from kernels.ntk import NTK
 from pipeline.artefact import Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset
 from pipeline.errors import InputError
-from pipeline.plan import Plan
 from pipeline.recommenders.base import VALIDATION
 from pipeline.recommenders.ease import EASE_LAMBDAS, EASEConfig, fit_ease, plan_ease
 from pipeline.recommenders.infinite_ae import (
@@ -88,20 +87,15 @@ def fit(
     writer = ArtefactWriter(out, Kind.MODEL, purpose=purpose, overwrite=overwrite)
     with writer, ray_session(address=address, cpus=cpus) as cluster, console.progress() as report:
         if isinstance(config, InfiniteAEConfig):
-            _require(plan_infinite_ae(data, config), limit or cluster.memory)
+            require(plan_infinite_ae(data, config), limit or cluster.memory)
             with Pool() as pool:
                 fitted = fit_infinite_ae(data, writer, config, pool, report=report)
         elif isinstance(config, EASEConfig):
-            _require(plan_ease(data, config), limit or cluster.memory)
+            require(plan_ease(data, config), limit or cluster.memory)
             fitted = fit_ease(data, writer, config, report=report)
         else:
             fitted = fit_popularity(data, writer)
     _show(fitted, seconds=time.perf_counter() - started, as_json=as_json)
-
-
-def _require(plan: Plan, limit: int) -> None:
-    plan.require(limit)
-    console.note(f"{plan}.")
 
 
 def _exponent_grid(normalize: Normalize, chosen: list[str] | None) -> tuple[Exponents, ...]:

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from jobs import console
 from pipeline.errors import InputError
+from pipeline.plan import Plan
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
@@ -46,3 +48,9 @@ def numbers_of(text: str, option: str) -> tuple[float, ...]:
         if not math.isfinite(value) or value < 0:
             raise InputError(f"{option} must be finite and not negative, it is {value:g}.")
     return values
+
+
+def require(plan: Plan, limit: int) -> None:
+    """Say what a job will need of memory, or refuse it."""
+    plan.require(limit)
+    console.note(f"{plan}.")

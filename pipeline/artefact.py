@@ -1,7 +1,7 @@
 """Artefacts: directories that are either whole or absent, described by a manifest that is written last.
 
-A dataset, a model, a recommendation table. Writers fill a staging directory beside the target and publish it by
-rename (object stores, which cannot rename: by copies within the store, the manifest last). Readers open the manifest
+A dataset, a model, a summary, a recommendation table. Writers fill a staging directory beside the target and publish it
+by rename (object stores, which cannot rename: by copies within the store, the manifest last). Readers open the manifest
 first and refuse a file that does not match it, naming the file. A killed writer leaves only a staging directory, which
 no reader accepts and which the same command, run again, continues from.
 """
@@ -18,7 +18,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import InputError
+from pipeline.errors import Diverged, InputError
 from pipeline.storage import Location
 
 FORMAT_VERSION = 1
@@ -28,6 +28,7 @@ MANIFEST = "manifest.json"
 class Kind(StrEnum):
     DATASET = "dataset"
     MODEL = "model"
+    SUMMARY = "summary"
     RECOMMENDATIONS = "recommendations"
     LOG = "synthetic log"
 
@@ -100,19 +101,19 @@ class Artefact:
     manifest: Manifest
 
     @classmethod
-    def open(cls, uri: str | Location, kind: Kind) -> Artefact:
-        """Open the artefact at `uri`.
+    def open(cls, uri: str | Location, *kinds: Kind) -> Artefact:
+        """Open the artefact at `uri`, which is of one of these kinds.
 
         Raises `InputError` where there is none, where its manifest is damaged, of another kind or newer than this
         code, or where a file is missing or of another size. Checksums are verified as files are read.
         """
-        location = Location.of(uri)
+        location, kind = Location.of(uri), " or ".join(kinds)
         if not location.exists():
             raise InputError(f"There is no {kind} at {location}.")
         if not (location / MANIFEST).exists():
             raise InputError(f"{location} is not a {kind}: it has no {MANIFEST}.")
         manifest = Manifest.from_json((location / MANIFEST).read().to_pybytes(), where=str(location))
-        if manifest.kind != kind:
+        if manifest.kind not in kinds:
             raise InputError(f"{location} is a {manifest.kind}, not a {kind}.")
         for name, record in manifest.files.items():
             info = (location / name).info()
@@ -138,10 +139,19 @@ class ArtefactWriter:
     """Fills a staging directory beside the target, and publishes it whole.
 
     `purpose` says what is being made (config and input fingerprints): a staging directory left by a killed run of the
-    same purpose is continued, any other one is emptied first.
+    same purpose is continued. Any other one is emptied first, or refused with `keep_unfinished`, where it took long
+    to fill.
     """
 
-    def __init__(self, uri: str | Location, kind: Kind, *, purpose: Mapping[str, Any], overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        uri: str | Location,
+        kind: Kind,
+        *,
+        purpose: Mapping[str, Any],
+        overwrite: bool = False,
+        keep_unfinished: bool = False,
+    ) -> None:
         self.target = Location.of(uri)
         self.kind = kind
         self._overwrite = overwrite
@@ -150,13 +160,13 @@ class ArtefactWriter:
             self._retired.move(self.target)  # a run was killed between the two renames of `publish`
         self.staging = self.target.parent / f".{self.target.name}.partial"
         self._check_target()
-        self._claim(json.dumps(purpose, sort_keys=True, default=str).encode())
+        self._claim(purpose, keep_unfinished=keep_unfinished and not overwrite)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) and not isinstance(error, Diverged):
             self.staging.remove()  # the same command would end here again: there is nothing to continue
 
     @property
@@ -216,12 +226,26 @@ class ArtefactWriter:
         if found != self.kind:
             raise InputError(f"{self.target} exists and is not a {self.kind}: --overwrite will not remove it.")
 
-    def _claim(self, purpose: bytes) -> None:
+    def _claim(self, purpose: Mapping[str, Any], *, keep_unfinished: bool) -> None:
         note = self.work / "purpose.json"
-        if note.exists() and note.read().to_pybytes() == purpose:
-            return
+        ours = json.loads(json.dumps(purpose, default=str))
+        if note.exists():
+            theirs = json.loads(note.read().to_pybytes())
+            if theirs == ours:
+                return
+            if keep_unfinished:
+                raise InputError(
+                    f"{self.staging} is what an unfinished run left that differs in {_difference(theirs, ours)}: "
+                    f"run that one again to go on with it, or say --overwrite to discard it."
+                )
         self.staging.remove()
-        note.write(purpose)
+        note.write(json.dumps(ours).encode())
+
+
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """The first entries that are not the same, as words."""
+    names = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
+    return ", ".join(f"{name} ({theirs.get(name)} there, {ours.get(name)} here)" for name in sorted(names)[:3])
 
 
 def parquet_bytes(table: pa.Table) -> pa.Buffer:

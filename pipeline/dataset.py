@@ -11,6 +11,7 @@ from. Everyone else is trained on. At validation the context is `train`; at test
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,19 +133,41 @@ class Dataset:
     def shard(self, index: int) -> Histories:
         return Histories.of(self.artefact.table(shard_name(index)), self.num_items)
 
+    @property
+    def num_training_users(self) -> int:
+        return self.num_users - int(self.manifest.counts["held_out_users"])
+
+    @property
+    def mean_train_interactions(self) -> float:
+        """Of the users that models are trained on."""
+        return float(self.manifest.counts["train"]) / max(1, self.num_training_users)
+
+    def part(self, index: int, parts: int) -> Histories:
+        """The index-th of `parts` runs of users, in dataset order and of equal length up to one user."""
+        start, stop = (self.num_users * bound // parts for bound in (index, index + 1))
+        tables: list[pa.Table] = []
+        first = 0
+        for shard, size in enumerate(self._shard_sizes()):
+            low, high = max(start - first, 0), min(stop - first, size)
+            if low < high or (not tables and shard + 1 == self.num_shards):
+                tables.append(self.artefact.table(shard_name(shard)).slice(low, max(high - low, 0)))
+            first += size
+        return Histories.of(pa.concat_tables(tables), self.num_items)
+
     def slices(self, users: int) -> list[ShardSlice]:
         """The whole dataset in order, cut into slices of up to `users` users that do not cross shards."""
         return [
             ShardSlice(shard, slice(start, min(start + users, size)))
-            for shard, size in enumerate(map(self._shard_size, range(self.num_shards)))
+            for shard, size in enumerate(self._shard_sizes())
             for start in range(0, size, users)
         ]
 
-    def _shard_size(self, index: int) -> int:
-        """Users of a shard, from the file's footer."""
-        location = self.artefact.location / shard_name(index)
-        with location.filesystem.open_input_file(location.path) as source:
-            return int(pq.read_metadata(source).num_rows)
+    def _shard_sizes(self) -> Iterator[int]:
+        """Users of every shard, from the files' footers."""
+        for index in range(self.num_shards):
+            location = self.artefact.location / shard_name(index)
+            with location.filesystem.open_input_file(location.path) as source:
+                yield int(pq.read_metadata(source).num_rows)
 
     def training_matrix(self) -> sp.csr_array:
         """The users that models are trained on (all that are not held out), in shard order, × items."""

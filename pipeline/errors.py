@@ -9,3 +9,7 @@ class InputError(Exception):
 
 class DoesNotFit(InputError):
     """The plan needs more memory than `--memory-limit` allows. The message gives both and what would fit."""
+
+
+class Diverged(InputError):
+    """An iteration went out of the finite numbers. What it had reached is kept, for the same command to go on from."""

@@ -18,6 +18,11 @@ _INTERACTION = 8
 _COPIES = 4
 """Of the train matrix in a process: as read, its transpose, the normalised rows, a product's temporary."""
 
+_DRIVER_MATRICES = 16
+"""Budget × items: logits, Adam's two, the best summary and its logits, S, α, their derivatives, what a vjp keeps."""
+_ACTOR_MATRICES = 6
+"""Budget × items: S, α, their derivatives, a product's temporary."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -69,6 +74,19 @@ def plan_item_system(*, items: int, interactions: int, weights: int) -> Plan:
             "weights": 4 * items * items * weights,
             "score blocks": _score_blocks(0, items),
             "driver": _DRIVER + _COPIES * _INTERACTION * interactions,
+        },
+    )
+
+
+def plan_summary(*, users: int, items: int, interactions: int, budget: int, noise_rows: int, workers: int) -> Plan:
+    """Distill-CF: a few budget × items matrices in every process, and a block of scores in every actor."""
+    matrix = 4 * budget * items
+    train = _COPIES * _INTERACTION * interactions
+    return Plan(
+        f"Distilling {users:,} users into {budget:,}",
+        {
+            "driver": _DRIVER + train // _COPIES + _DRIVER_MATRICES * matrix + 2 * 4 * noise_rows * items,
+            f"{workers} actors": workers * (_WORKER + _ACTOR_MATRICES * matrix + _score_blocks(0, items)) + train,
         },
     )
 

@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Report(Protocol):
-    """Called whenever `phase` has got to `done` of `total` units (rows, slices, users, …)."""
+    """Called whenever `phase` has got to `done` of `total` units (rows, slices, users, …); `detail` is how it goes."""
 
-    def __call__(self, phase: str, done: int, total: int) -> None: ...
+    def __call__(self, phase: str, done: int, total: int, detail: str = "") -> None: ...
 
 
-def silent(phase: str, done: int, total: int) -> None:
+def silent(phase: str, done: int, total: int, detail: str = "") -> None:
     """Nobody is watching."""

@@ -104,8 +104,8 @@ def recommend(
 
 
 def open_model(uri: str, dataset: Dataset) -> Artefact:
-    """The model at `uri`, if its items are those of `dataset`."""
-    model = Artefact.open(uri, Kind.MODEL)
+    """The model or summary at `uri`, if its items are those of `dataset`."""
+    model = Artefact.open(uri, Kind.MODEL, Kind.SUMMARY)
     if not model.table(ITEMS)["item_id"].equals(dataset.items()["item_id"]):
         raise InputError(
             f"{uri} knows other items than {dataset.artefact.location}: "

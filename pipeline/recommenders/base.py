@@ -89,7 +89,13 @@ def read_tensors(artefact: Artefact, stem: str) -> Iterator[np.ndarray]:
     """The arrays `stem-00000.arrow`, `stem-00001.arrow`, …: read-only, memory-mapped where the artefact is local."""
     for name in sorted(artefact.manifest.files):
         if name.startswith(f"{stem}-"):
-            yield pa.ipc.read_tensor(pa.BufferReader(artefact.read(name))).to_numpy()
+            yield read_tensor(artefact, name)
+
+
+def read_tensor(artefact: Artefact, name: str) -> np.ndarray:
+    """One array that `tensor_bytes` wrote: read-only, memory-mapped where the artefact is local."""
+    array: np.ndarray = pa.ipc.read_tensor(pa.BufferReader(artefact.read(name))).to_numpy()
+    return array
 
 
 def tensor_name(stem: str, index: int) -> str:

@@ -1,0 +1,83 @@
+"""What a killed distillation goes on from: one file, replaced as a whole, beside the summary that is being made."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pyarrow as pa
+from jaxtyping import Array, Float, Float32
+
+from pipeline.storage import Location
+
+_NAME = "checkpoint.npz"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The summary with the best validation so far."""
+
+    step: int
+    lam: float
+    metrics: Mapping[str, float]
+    summary: Float32[np.ndarray, "budget items"]
+    logits: Float32[np.ndarray, "budget items"]
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that the steps to come depend on, besides the config and the dataset."""
+
+    step: int
+    """Updates made so far; it also keys the noise and the batches to come."""
+    logits: Float[Array, "budget items"]
+    optimiser: optax.OptState
+    lam: float
+    """λ of the loss: the last one that validation chose."""
+    best: Best | None = None
+    stale: int = 0
+    """Validations since the best one."""
+    history: tuple[Mapping[str, float], ...] = field(default=())
+    """One row a validation."""
+
+    def save(self, folder: Location) -> None:
+        """Write the state, so that a reader sees this one or the one before."""
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.optimiser)]
+        arrays = {"logits": np.asarray(self.logits), **{f"optimiser-{i}": leaf for i, leaf in enumerate(leaves)}}
+        note: dict[str, Any] = {"step": self.step, "lam": self.lam, "stale": self.stale, "history": self.history}
+        if self.best:
+            arrays |= {"best-summary": self.best.summary, "best-logits": self.best.logits}
+            note["best"] = {"step": self.best.step, "lam": self.best.lam, "metrics": self.best.metrics}
+        arrays["note"] = np.frombuffer(json.dumps(note).encode(), np.uint8)
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
+        (folder / _NAME).write(pa.py_buffer(content.getbuffer()))
+
+    @classmethod
+    def load(cls, folder: Location, like: State) -> State:
+        """The state that was saved in `folder`; `like`, the state that a run begins with, where there is none."""
+        file = folder / _NAME
+        if not file.exists():
+            return like
+        with np.load(io.BytesIO(file.read().to_pybytes()), allow_pickle=False) as arrays:
+            note = json.loads(arrays["note"].tobytes())
+            leaves, structure = jax.tree.flatten(like.optimiser)
+            saved = [jax.numpy.asarray(arrays[f"optimiser-{i}"]) for i in range(len(leaves))]
+            best = None
+            if "best" in note:
+                best = Best(**note["best"], summary=arrays["best-summary"], logits=arrays["best-logits"])
+            return cls(
+                step=note["step"],
+                logits=jax.numpy.asarray(arrays["logits"]),
+                optimiser=jax.tree.unflatten(structure, saved),
+                lam=note["lam"],
+                best=best,
+                stale=note["stale"],
+                history=tuple(note["history"]),
+            )

@@ -1,0 +1,83 @@
+"""What Distill-CF is told: every option, checked where it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from kernels.ntk import NTK
+from kernels.sampler import Sampler
+from pipeline.errors import InputError
+from pipeline.recommenders.base import check_search
+
+
+class Objective(StrEnum):
+    """What the summary's ∞-AE has to predict of a training user."""
+
+    OFFICIAL = "official"
+    """The paper's: all items of the user, from all of them."""
+    HELD_OUT = "held-out"
+    """Items that were dropped from the user's context at random, among all items that are not in it."""
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes on."""
+
+    COSINE = "cosine"
+    """Up in the first steps, then down along a half-cosine to nearly nothing at the last step."""
+    CONSTANT = "constant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """The outer optimisation. Defaults are the best found on ML-1M (benchmarks/README.md), not the paper's.
+
+    The bytes of a summary depend on every field here and on the dataset, and on nothing else.
+    """
+
+    budget: int = 500
+    """m, the number of synthetic users."""
+    sampler: Sampler = field(default_factory=Sampler)
+    ntk: NTK = field(default_factory=NTK)
+    objective: Objective = Objective.HELD_OUT
+    drop: float = 0.5
+    """Held-out: the part of a user's items that is dropped from its context and predicted."""
+    user_weight: float = 1.0
+    """ω: a user with |T| items to predict weighs in the loss as |T|^(1−ω). 0 is the paper's: active users count more;
+    at 1 all users count the same, as they do in the metrics."""
+    cardinality: float = 0.001
+    """λ₂, the weight of the mean row sum of S over the mean row sum of the train matrix."""
+    learning_rate: float = 0.04
+    schedule: Schedule = Schedule.COSINE
+    steps: int = 150
+    batch: int = 1536
+    """Users of a step; all of them where there are no more."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged before an update, on one and the same sample of the summary."""
+    lambdas: tuple[float, ...] = (1e-5, 1e-3, 0.03)
+    """λ of the inner ridge regression: chosen on validation, and used in the loss from then on."""
+    validate_every: int = 25
+    patience: int = 6
+    """Validations without a better one after which the run ends."""
+    select: str = "nDCG@10"
+    parts: int = 4
+    """Parts into which users are divided, and a step with them: at most so many actors take part."""
+    checkpoint_every: int = 25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "steps", "batch", "accumulate", "validate_every", "patience", "parts"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, it is {getattr(self, name)}.")
+        if self.checkpoint_every < 1:
+            raise InputError(f"--checkpoint-every must be at least 1, it is {self.checkpoint_every}.")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise InputError(f"--learning-rate must be positive and finite, it is {self.learning_rate:g}.")
+        if not 0 < self.drop < 1:
+            raise InputError(f"--drop must lie between 0 and 1, it is {self.drop:g}.")
+        if not 0 <= self.user_weight <= 1:
+            raise InputError(f"--user-weight must lie in 0 … 1, it is {self.user_weight:g}.")
+        if not (math.isfinite(self.cardinality) and self.cardinality >= 0):
+            raise InputError(f"--cardinality must be finite and not negative, it is {self.cardinality:g}.")
+        check_search(self.lambdas, self.select)

@@ -1,0 +1,46 @@
+"""Beginning with the logits of an earlier summary: items are matched by id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow.compute as pc
+from jaxtyping import Float32
+
+from pipeline.artefact import Artefact
+from pipeline.dataset import ITEMS, Dataset
+from pipeline.errors import InputError
+from pipeline.recommenders.base import read_tensor
+from pipeline.recommenders.summary import LOGITS
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Logits to begin with."""
+
+    logits: Float32[np.ndarray, "budget items"]
+    counts: Mapping[str, int]
+    """Items that the dataset has and the summary had not, and the other way round."""
+    inputs: Mapping[str, str]
+
+    @classmethod
+    def of(cls, summary: Artefact, dataset: Dataset, budget: int) -> Self:
+        """New items start with a logit of 0, that of an item that an initial user does not have."""
+        if LOGITS not in summary.manifest.files:
+            method = summary.manifest.config["method"]
+            raise InputError(f"{summary.location} has no logits to start from: it was made by --method {method}.")
+        before = read_tensor(summary, LOGITS)
+        if len(before) != budget:
+            raise InputError(f"{summary.location} has a budget of {len(before):,}, --budget is {budget:,}.")
+        known, ids = summary.table(ITEMS)["item_id"], dataset.items()["item_id"]
+        if known.type != ids.type:
+            raise InputError(f"{summary.location} has item ids of type {known.type}, the dataset of {ids.type}.")
+        position = pc.index_in(ids, value_set=known.combine_chunks()).combine_chunks()
+        found = position.is_valid().to_numpy(zero_copy_only=False)
+        logits = np.zeros((budget, len(ids)), np.float32)
+        logits[:, found] = before[:, position.drop_null().to_numpy()]
+        counts = {"new_items": int((~found).sum()), "items_gone": len(known) - int(found.sum())}
+        return cls(logits, counts, {"warm_start": summary.manifest.fingerprint()})

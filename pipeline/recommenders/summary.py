@@ -1,0 +1,138 @@
+"""A summary as a recommender: an ∞-AE that was trained on a few synthetic (or chosen) users only.
+
+    users.parquet    synthetic_user (int32, 0 …), item_id (as in the log), weight (float32, in (0, 1])
+    items.parquet    the dataset's items; row i is item index i
+    logits.arrow     budget × items float32: what the summary was sampled from, for a warm start
+    labels.arrow     budget × items float32: what its users are to predict, where that is not the users themselves
+    history.parquet  the validations on the way
+
+scores(x) = K(x, S) α with α = (K_SS + λ tr(K_SS)/m · 1)⁻¹ Y, and Y = S unless there are labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self
+
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse as sp
+from jaxtyping import Float
+
+from kernels.distillation import summary_dual
+from kernels.kernel_matrix import KernelRows, kernel_block
+from kernels.ntk import NTK
+from pipeline.artefact import Artefact, ArtefactWriter, FileRecord
+from pipeline.dataset import ITEMS, Dataset
+from pipeline.recommenders.base import read_tensor, tensor_bytes
+
+USERS = "users.parquet"
+LOGITS = "logits.arrow"
+LABELS = "labels.arrow"
+HISTORY = "history.parquet"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The ∞-AE of a summary."""
+
+    name: ClassVar[str] = "summary"
+
+    ntk: NTK
+    users: KernelRows
+    dual: Float[np.ndarray, "budget items"]
+    """α."""
+
+    @classmethod
+    def load(cls, artefact: Artefact) -> Self:
+        config = artefact.manifest.config
+        rows = summary_matrix(artefact)
+        labels = read_tensor(artefact, LABELS) if LABELS in artefact.manifest.files else rows
+        return cls.of(NTK(**config["ntk"]), rows, labels, config["lambda"])
+
+    @classmethod
+    def of(
+        cls,
+        ntk: NTK,
+        rows: Float[np.ndarray, "budget items"],
+        labels: Float[np.ndarray, "budget items"],
+        lam: float,
+    ) -> Self:
+        dual = np.asarray(summary_dual(ntk, jnp.asarray(rows), jnp.asarray(labels), lam))
+        return cls(ntk, KernelRows.of(sp.csr_array(rows)), dual)
+
+    def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
+        """K(x, S) α for every row x of `context`."""
+        kernel = kernel_block(self.ntk, KernelRows.of(context), self.users)
+        scores: np.ndarray = kernel @ self.dual
+        return scores
+
+
+def summary_matrix(artefact: Artefact) -> Float[np.ndarray, "budget items"]:
+    """S, dense, from `users.parquet`: columns are item indices."""
+    item_ids = artefact.table(ITEMS)["item_id"]
+    table = artefact.table(USERS)
+    items = pc.index_in(table["item_id"], value_set=item_ids.combine_chunks()).to_numpy()
+    rows = np.zeros((artefact.manifest.counts["budget"], len(item_ids)), np.float32)
+    rows[table["synthetic_user"].to_numpy(), items] = table["weight"].to_numpy()
+    return rows
+
+
+def publish_summary(
+    writer: ArtefactWriter,
+    dataset: Dataset,
+    rows: Float[np.ndarray, "budget items"],
+    *,
+    method: str,
+    ntk: NTK,
+    lam: float,
+    config: Mapping[str, Any],
+    history: pa.Table,
+    counts: Mapping[str, Any] | None = None,
+    logits: Float[np.ndarray, "budget items"] | None = None,
+    labels: Float[np.ndarray, "budget items"] | None = None,
+    inputs: Mapping[str, str] | None = None,
+) -> Artefact:
+    """Write a summary's tables and publish it.
+
+    Args:
+        writer: of kind SUMMARY.
+        dataset: what it was made from.
+        rows: S; entries of 0 are not written.
+        method: how it was made, such as "distill-cf".
+        ntk: the kernel of its ∞-AE.
+        lam: λ of its ∞-AE.
+        config: the options that made it.
+        history: one row a validation.
+        counts: what else was counted.
+        logits: for a warm start.
+        labels: Y, where it is not S.
+        inputs: fingerprints of what it was made from besides the dataset.
+    """
+    item_table = dataset.items()
+    budget, items = rows.shape
+    users, columns = np.nonzero(rows)
+    table = pa.table(
+        {
+            "synthetic_user": pa.array(users, pa.int32()),
+            "item_id": item_table["item_id"].combine_chunks().take(pa.array(columns)),
+            "weight": pa.array(rows[users, columns], pa.float32()),
+        }
+    )
+    files: dict[str, FileRecord] = {
+        ITEMS: writer.write_table(ITEMS, item_table),
+        USERS: writer.write_table(USERS, table),
+        HISTORY: writer.write_table(HISTORY, history),
+    }
+    for name, tensor in ((LOGITS, logits), (LABELS, labels)):
+        if tensor is not None:
+            files[name] = writer.write(name, tensor_bytes(tensor))
+    return writer.publish(
+        config={"model": Summary.name, "method": method, "options": config, "ntk": asdict(ntk), "lambda": lam},
+        inputs={"dataset": dataset.manifest.fingerprint(), **(inputs or {})},
+        counts={"budget": budget, "items": items, "rows": len(users), **(counts or {})},
+        files=files,
+    )
