@@ -38,13 +38,11 @@ def summary_kernel(ntk: NTK, summary: Float[Array, "budget items"]) -> Float[Arr
     return jnp.where(on_diagonal, ntk.diagonal(squares, items=items), ntk(inner, squares, squares, items=items))
 
 
-def summary_dual(
-    ntk: NTK, summary: Float[Array, "budget items"], labels: Float[Array, "budget items"], lam: float | Array
-) -> Float[Array, "budget items"]:
-    """α = (K_SS + λ tr(K_SS)/m · 1)⁻¹ Y, differentiable in S, Y and λ. Not finite where K_SS + c·1 is not definite."""
+def summary_dual(ntk: NTK, summary: Float[Array, "budget items"], lam: float | Array) -> Float[Array, "budget items"]:
+    """α = (K_SS + λ tr(K_SS)/m · 1)⁻¹ S, differentiable in S and λ. Not finite where K_SS + c·1 is not definite."""
     kernel = summary_kernel(ntk, summary)
     ridge = lam * jnp.trace(kernel) / len(kernel)
-    alpha: Array = jax.scipy.linalg.solve(kernel + ridge * jnp.eye(len(kernel)), labels, assume_a="pos")
+    alpha: Array = jax.scipy.linalg.solve(kernel + ridge * jnp.eye(len(kernel)), summary, assume_a="pos")
     return alpha
 
 

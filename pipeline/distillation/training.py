@@ -145,7 +145,7 @@ class _Inner:
 
         def sample_and_solve(logits: Array, lam: Array, key: Array) -> tuple[Array, Array]:
             summary = config.sampler(logits, key)
-            return summary, summary_dual(config.ntk, summary, summary, lam)
+            return summary, summary_dual(config.ntk, summary, lam)
 
         @jax.jit
         def differentiable(logits: Array, lam: Array, key: Array) -> tuple[tuple[Array, Array], Any]:
@@ -153,7 +153,7 @@ class _Inner:
 
         self._differentiable = differentiable
         self._sample = jax.jit(config.sampler.__call__)
-        self._solve = jax.jit(lambda summary, lam: summary_dual(config.ntk, summary, summary, lam))
+        self._solve = jax.jit(lambda summary, lam: summary_dual(config.ntk, summary, lam))
         self._pull_back = jax.jit(lambda pull_back, cotangents: pull_back(cotangents)[0])
 
     def sampled(self, state: State) -> _Sampled:

@@ -3,10 +3,10 @@
     users.parquet    synthetic_user (int32, 0 …), item_id (as in the log), weight (float32, in (0, 1])
     items.parquet    the dataset's items; row i is item index i
     logits.arrow     budget × items float32: what the summary was sampled from, for a warm start
-    labels.arrow     budget × items float32: what its users are to predict, where that is not the users themselves
+    dual.arrow       budget × items float32: α, where it is not that of the formula below
     history.parquet  the validations on the way
 
-scores(x) = K(x, S) α with α = (K_SS + λ tr(K_SS)/m · 1)⁻¹ Y, and Y = S unless there are labels.
+scores(x) = K(x, S) α with α = (K_SS + λ tr(K_SS)/m · 1)⁻¹ S.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.recommenders.base import read_tensor, tensor_bytes
 
 USERS = "users.parquet"
 LOGITS = "logits.arrow"
-LABELS = "labels.arrow"
+DUAL = "dual.arrow"
 HISTORY = "history.parquet"
 
 
@@ -49,19 +49,11 @@ class Summary:
     @classmethod
     def load(cls, artefact: Artefact) -> Self:
         config = artefact.manifest.config
-        rows = summary_matrix(artefact)
-        labels = read_tensor(artefact, LABELS) if LABELS in artefact.manifest.files else rows
-        return cls.of(NTK(**config["ntk"]), rows, labels, config["lambda"])
-
-    @classmethod
-    def of(
-        cls,
-        ntk: NTK,
-        rows: Float[np.ndarray, "budget items"],
-        labels: Float[np.ndarray, "budget items"],
-        lam: float,
-    ) -> Self:
-        dual = np.asarray(summary_dual(ntk, jnp.asarray(rows), jnp.asarray(labels), lam))
+        ntk, rows = NTK(**config["ntk"]), summary_matrix(artefact)
+        if DUAL in artefact.manifest.files:
+            dual = read_tensor(artefact, DUAL)
+        else:
+            dual = np.asarray(summary_dual(ntk, jnp.asarray(rows), config["lambda"]))
         return cls(ntk, KernelRows.of(sp.csr_array(rows)), dual)
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
@@ -93,7 +85,7 @@ def publish_summary(
     history: pa.Table,
     counts: Mapping[str, Any] | None = None,
     logits: Float[np.ndarray, "budget items"] | None = None,
-    labels: Float[np.ndarray, "budget items"] | None = None,
+    dual: Float[np.ndarray, "budget items"] | None = None,
     inputs: Mapping[str, str] | None = None,
 ) -> Artefact:
     """Write a summary's tables and publish it.
@@ -109,7 +101,7 @@ def publish_summary(
         history: one row a validation.
         counts: what else was counted.
         logits: for a warm start.
-        labels: Y, where it is not S.
+        dual: α, where it is not that of ridge regression on the summary itself.
         inputs: fingerprints of what it was made from besides the dataset.
     """
     item_table = dataset.items()
@@ -127,7 +119,7 @@ def publish_summary(
         USERS: writer.write_table(USERS, table),
         HISTORY: writer.write_table(HISTORY, history),
     }
-    for name, tensor in ((LOGITS, logits), (LABELS, labels)):
+    for name, tensor in ((LOGITS, logits), (DUAL, dual)):
         if tensor is not None:
             files[name] = writer.write(name, tensor_bytes(tensor))
     return writer.publish(
