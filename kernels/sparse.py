@@ -1,10 +1,10 @@
-"""Sparse × dense products at the speed of the cache."""
+"""Sparse matrices: products with dense ones at the speed of the cache, and some of the entries alone."""
 
 from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 _STRIP = 128
 """Columns at a time: a strip of the dense factor, read in the sparse one's random order, then stays in a core's L2."""
@@ -26,6 +26,12 @@ def transposed_product(
     for strip in _strips(right.shape[1]):
         result[strip] = (left @ np.ascontiguousarray(right[:, strip])).T
     return result
+
+
+def chosen_entries(matrix: sp.csr_array, entries: Bool[np.ndarray, " entries"]) -> sp.csr_array:
+    """The matrix with only those of its entries."""
+    indptr = np.concatenate([[0], np.cumsum(entries)])[matrix.indptr].astype(matrix.indptr.dtype)
+    return sp.csr_array((matrix.data[entries], matrix.indices[entries], indptr), shape=matrix.shape)
 
 
 def _strips(columns: int) -> list[slice]:

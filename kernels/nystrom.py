@@ -1,0 +1,107 @@
+"""Nyström: kernel ridge regression of any number of users on a few landmark users, by its normal equations.
+
+With landmarks Z (m × I), blocks of users X_b (n × I together) and K_b = K(X_b, Z):
+
+    A = Σ_b K_bᵀ K_b,   R = Σ_b K_bᵀ X_b,   β = (A + c K_ZZ)⁻¹ R,   scores(x) = K(x, Z) β.
+
+With all users as landmarks β is (K + c·1)⁻¹ X, the α of the exact ∞-AE. The normal equations square the condition
+number of the kernel, so they are added up and solved in float64.
+
+Source: Williams & Seeger, NeurIPS 2001; as subset of regressors, Rasmussen & Williams 2006, §8.3.1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+from jaxtyping import Float32, Float64
+
+from kernels.kernel_matrix import KernelRows, kernel_block, kernel_diagonal_block
+from kernels.ntk import NTK
+from kernels.sparse import transposed_product
+from kernels.tiles import one_blas_thread
+
+_ROUNDING = float(np.finfo(np.float32).eps)
+"""Relative error of a kernel value, which is computed in float32."""
+
+
+@dataclass
+class NormalEquations:
+    """A and R of some users, and what the ridge is a multiple of. Shares of different users add up."""
+
+    gram: Float64[np.ndarray, "landmarks landmarks"]
+    """A."""
+    targets: Float64[np.ndarray, "landmarks items"]
+    """R."""
+    trace: float = 0.0
+    """Σ_u K(x_u, x_u)."""
+    users: int = 0
+
+    @classmethod
+    def empty(cls, landmarks: int, items: int) -> NormalEquations:
+        """Of nobody."""
+        return cls(np.zeros((landmarks, landmarks)), np.zeros((landmarks, items)))
+
+    def __iadd__(self, other: NormalEquations) -> NormalEquations:
+        self.gram += other.gram
+        self.targets += other.targets
+        self.trace += other.trace
+        self.users += other.users
+        return self
+
+    def ridge(self, lam: float) -> float:
+        """c = λ tr(K)/n, that of the exact ∞-AE of these users."""
+        return lam * self.trace / max(self.users, 1)
+
+
+def normal_equations(ntk: NTK, users: KernelRows, landmarks: KernelRows) -> NormalEquations:
+    """The share of one block of users, whose kernel with the landmarks is held dense."""
+    kernel = kernel_block(ntk, users, landmarks).astype(np.float64)
+    with one_blas_thread:
+        gram = kernel.T @ kernel
+    diagonal = np.asarray(ntk.diagonal(users.squares, items=users.rows.shape[1]), np.float64)
+    return NormalEquations(
+        gram, transposed_product(users.rows.T.tocsr(), kernel), float(diagonal.sum()), len(users.squares)
+    )
+
+
+@dataclass(frozen=True)
+class NystromSystem:
+    """The system in a basis P in which both of its matrices are diagonal: Pᵀ K_ZZ P = 1 and Pᵀ A P = diag(a).
+
+    One decomposition serves every ridge: β = P (diag(a) + c·1)⁻¹ Pᵀ R.
+    """
+
+    basis: Float64[np.ndarray, "landmarks rank"]
+    """P."""
+    spectrum: Float64[np.ndarray, " rank"]
+    """a."""
+    targets: Float64[np.ndarray, "rank items"]
+    """PᵀR."""
+
+    @classmethod
+    def of(cls, ntk: NTK, landmarks: sp.csr_array, equations: NormalEquations) -> NystromSystem:
+        """From the normal equations of users among whom the landmarks are.
+
+        Directions in which K_ZZ is no larger than its own rounding error are left out: landmarks with the same history
+        have one. In all others A ≥ K_ZZ² (the landmarks are users), so a > 0 without any ridge.
+        """
+        # Independent errors of size ε in m² entries have a norm of 2 √m ε; as much again to be sure
+        kernel = kernel_diagonal_block(ntk, KernelRows.of(landmarks)).astype(np.float64)
+        with one_blas_thread:
+            values, vectors = scipy.linalg.eigh(kernel, driver="evd")
+            kept = values > 4 * math.sqrt(len(kernel)) * _ROUNDING * kernel.max()
+            white = vectors[:, kept] / np.sqrt(values[kept])
+            spectrum, rotation = scipy.linalg.eigh(white.T @ equations.gram @ white, driver="evd")
+            basis = white @ rotation
+            return cls(basis, spectrum, basis.T @ equations.targets)
+
+    def dual(self, ridge: float) -> Float32[np.ndarray, "landmarks items"]:
+        """β for c = `ridge`."""
+        with one_blas_thread:
+            dual: np.ndarray = self.basis @ (self.targets / (self.spectrum + ridge)[:, None])
+        return dual.astype(np.float32)
