@@ -1,9 +1,9 @@
-"""`infrec distill`: a summary of a few synthetic users, from which an ∞-AE recommends to all of them."""
+"""`infrec distill`: a summary of a few users, learned or chosen, from which an ∞-AE recommends to all of them."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Annotated
 
 import typer
@@ -14,22 +14,27 @@ from kernels.ntk import NTK
 from kernels.sampler import Sampler
 from pipeline.artefact import Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset
-from pipeline.distillation import DistillConfig, Objective, plan_distillation
-from pipeline.distillation import distill as distill_summary
+from pipeline.distillation import ComparisonConfig, DistillConfig, Method, Objective, plan_summarise, summarise
 from pipeline.distillation.config import Schedule
-from pipeline.distillation.training import METHOD
 from pipeline.errors import InputError
 from pipeline.recommenders.summary import HISTORY
 from pipeline.session import ray_session
 from pipeline.workers import Pool
 
 _DEFAULT = DistillConfig()
+_OF_DISTILL_CF = {field.name for config in (DistillConfig, Sampler) for field in fields(config)} | {"warm_start"}
+_OF_DISTILL_CF -= {field.name for field in fields(ComparisonConfig)}
+"""The options that only Distill-CF has."""
 
 
 def distill(
+    context: typer.Context,
     dataset: Annotated[str, typer.Argument(help="A dataset that `infrec ingest` made.")],
     out: Annotated[str, typer.Option(help="Where the summary goes.")],
-    budget: Annotated[int, typer.Option(help="Synthetic users.")] = _DEFAULT.budget,
+    method: Annotated[
+        Method, typer.Option(help="How the users come about; all but distill-cf are what it is compared with.")
+    ] = Method.DISTILL_CF,
+    budget: Annotated[int, typer.Option(help="Users of the summary.")] = _DEFAULT.budget,
     objective: Annotated[
         Objective, typer.Option(help="What is predicted of a user: all items, or those held out of the context.")
     ] = _DEFAULT.objective,
@@ -65,44 +70,64 @@ def distill(
     address: Address = None,
     cpus: Cpus = None,
 ) -> None:
-    """Learn a summary of synthetic users by Distill-CF. The same command, run again, goes on after a kill."""
+    """Learn a summary of synthetic users by Distill-CF. The same command, run again, goes on after a kill.
+
+    With another --method: choose users that are there, or fit Nyström's coefficients to some of them.
+    """
     started = time.perf_counter()
     limit = bytes_of(memory_limit)
-    config = DistillConfig(
-        budget=budget,
-        sampler=_sampler(draws=draws, temperature=temperature, groups=groups),
-        ntk=NTK(depth=depth),
-        objective=objective,
-        drop=drop,
-        user_weight=user_weight,
-        cardinality=cardinality,
-        learning_rate=learning_rate,
-        schedule=schedule,
-        steps=steps,
-        batch=batch,
-        accumulate=accumulate,
-        lambdas=numbers_of(lam, "--lambda") if lam else _DEFAULT.lambdas,
-        validate_every=validate_every,
-        patience=patience,
-        select=select,
-        parts=parts,
-        checkpoint_every=checkpoint_every,
-        seed=seed,
-    )
+    lambdas = numbers_of(lam, "--lambda") if lam else None
+    config: DistillConfig | ComparisonConfig
+    if method == Method.DISTILL_CF:
+        config = DistillConfig(
+            budget=budget,
+            sampler=_sampler(draws=draws, temperature=temperature, groups=groups),
+            ntk=NTK(depth=depth),
+            objective=objective,
+            drop=drop,
+            user_weight=user_weight,
+            cardinality=cardinality,
+            learning_rate=learning_rate,
+            schedule=schedule,
+            steps=steps,
+            batch=batch,
+            accumulate=accumulate,
+            lambdas=lambdas or _DEFAULT.lambdas,
+            validate_every=validate_every,
+            patience=patience,
+            select=select,
+            parts=parts,
+            checkpoint_every=checkpoint_every,
+            seed=seed,
+        )
+    else:
+        _refuse_options_of_distill_cf(context, method)
+        config = ComparisonConfig(
+            method=method, budget=budget, ntk=NTK(depth=depth), lambdas=lambdas, select=select, parts=parts, seed=seed
+        )
     data = Dataset.open(dataset)
     start = Artefact.open(warm_start, Kind.SUMMARY) if warm_start else None
     purpose = {
-        "method": METHOD,
+        "method": method,
         "dataset": data.manifest.fingerprint(),
         "warm start": start.manifest.fingerprint() if start else None,
         **asdict(config),
     }
-    writer = ArtefactWriter(out, Kind.SUMMARY, purpose=purpose, overwrite=overwrite, keep_unfinished=True)
+    takes_long = method == Method.DISTILL_CF
+    writer = ArtefactWriter(out, Kind.SUMMARY, purpose=purpose, overwrite=overwrite, keep_unfinished=takes_long)
     with writer, ray_session(address=address, cpus=cpus) as cluster, console.progress() as report:
-        require(plan_distillation(data, config), limit or cluster.memory)
+        require(plan_summarise(data, config), limit or cluster.memory)
         with Pool() as pool:
-            summary = distill_summary(data, writer, config, pool, warm_start=start, report=report)
+            summary = summarise(data, writer, config, pool, warm_start=start, report=report)
     _show(summary, seconds=time.perf_counter() - started, as_json=as_json)
+
+
+def _refuse_options_of_distill_cf(context: typer.Context, method: Method) -> None:
+    """Raise `InputError` for an option that was given and would change nothing."""
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in _OF_DISTILL_CF and source and source.name == "COMMANDLINE":
+            raise InputError(f"{option.opts[0]} is for --method {Method.DISTILL_CF}, not for {method}.")
 
 
 def _sampler(**options: float) -> Sampler:
@@ -125,18 +150,20 @@ def _show(summary: Artefact, *, seconds: float, as_json: bool) -> None:
             }
         )
         return
-    columns = ["step", "lambda", *console.HEADLINE_METRICS]
+    learned = manifest.config["method"] == Method.DISTILL_CF
+    columns = ["step", "lambda"] if learned else ["lambda"]
     rows = [
-        [row["step"], f"{row['lambda']:g}", *(console.number(row[name]) for name in columns[2:])] for row in history
+        [*(f"{row[name]:g}" for name in columns), *(console.number(row[name]) for name in console.HEADLINE_METRICS)]
+        for row in history
     ]
-    console.show_table("Validation", columns, rows)
+    console.show_table("Validation", [*columns, *console.HEADLINE_METRICS], rows)
     counts = manifest.counts
     if "new_items" in counts:
         console.note(
             f"Warm start: {counts['new_items']:,} items of the dataset were new and started cold, "
             f"{counts['items_gone']:,} of the summary were not in the dataset."
         )
+    users = f"synthetic users of step {counts['best_step']}" if learned else f"users ({manifest.config['method']})"
     console.result(
-        f"{summary.location}: {counts['budget']:,} synthetic users of step {counts['best_step']}, "
-        f"λ={manifest.config['lambda']:g} ({seconds:.1f} s)"
+        f"{summary.location}: {counts['budget']:,} {users}, λ={manifest.config['lambda']:g} ({seconds:.1f} s)"
     )

@@ -23,6 +23,17 @@ _DRIVER_MATRICES = 16
 _ACTOR_MATRICES = 6
 """Budget × items: S, α, their derivatives, a product's temporary."""
 
+_CHOSEN_MATRICES = 9
+"""Rows × items, of the driver: S twice, the right-hand side and what LAPACK makes of it, α, the best, the store's."""
+_FITTED_MATRICES = 16
+"""Rows × items, of the driver: S, α, the best, the store's; in float64 R, a share of it, PᵀR and what β takes."""
+_JUDGING_MATRICES = 3
+"""Rows × items, of an actor: S, α, S as a product wants it."""
+_SHARE_MATRICES = 8
+"""Rows × items, of an actor: in float64 its share of R, a block's, that on its way out, and a share that waits."""
+_KERNELS = 4
+"""Rows × rows in the driver: inner products, kernel, its factor or eigenvectors, a temporary."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -87,6 +98,24 @@ def plan_summary(*, users: int, items: int, interactions: int, budget: int, nois
         {
             "driver": _DRIVER + train // _COPIES + _DRIVER_MATRICES * matrix + 2 * 4 * noise_rows * items,
             f"{workers} actors": workers * (_WORKER + _ACTOR_MATRICES * matrix + _score_blocks(0, items)) + train,
+        },
+    )
+
+
+def plan_comparison(*, users: int, items: int, interactions: int, rows: int, fitted: bool, workers: int) -> Plan:
+    """A summary of chosen rows: its kernel system in the driver; where it is `fitted` (Nyström), in float64."""
+    matrix, kernel = 4 * rows * items, 4 * rows * rows
+    train = _COPIES * _INTERACTION * interactions
+    driver = _CHOSEN_MATRICES * matrix + _KERNELS * kernel
+    actor = _JUDGING_MATRICES * matrix + _score_blocks(rows, items)
+    if fitted:
+        driver = _FITTED_MATRICES * matrix + 2 * _KERNELS * kernel
+        actor = max(actor, _SHARE_MATRICES * matrix + 2 * _KERNELS * kernel)
+    return Plan(
+        f"A summary of {rows:,} of {users:,} users",
+        {
+            "driver": _DRIVER + train + driver,
+            f"{workers} actors": workers * (_WORKER + actor) + train,
         },
     )
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.artefact import ArtefactWriter, Kind
 from pipeline.dataset import Dataset
+from pipeline.distillation import ComparisonConfig, Method, summarise
 from pipeline.ingest import IngestConfig, Split, ingest
 from pipeline.recommenders.base import VALIDATION
 from pipeline.scoring import evaluate
@@ -58,3 +60,15 @@ def test_ease_is_tuned_as_hard(ml1m: Dataset, tmp_path: Path, workers: Pool) -> 
     assert len(fitted.table(VALIDATION)) == 3
     assert fitted.manifest.config["lambda"] == 1000
     assert evaluate(str(fitted.location), ml1m, workers).metrics["nDCG@10"] == pytest.approx(34.07, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected", "within"), [(Method.NYSTROM, 31.8, 0.5), (Method.RANDOM_USERS, 27.6, 1.0)]
+)
+def test_summaries_of_real_users(
+    method: Method, expected: float, within: float, ml1m: Dataset, tmp_path: Path, workers: Pool
+) -> None:
+    """What a distilled summary of 500 users has to be better than."""
+    writer = ArtefactWriter(tmp_path / "summary", Kind.SUMMARY, purpose={})
+    summary = summarise(ml1m, writer, ComparisonConfig(method=method, budget=500), workers)
+    assert evaluate(str(summary.location), ml1m, workers).metrics["nDCG@10"] == pytest.approx(expected, abs=within)

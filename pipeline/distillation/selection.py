@@ -1,0 +1,42 @@
+"""Summaries that are chosen, not learned: some of the training users, or some of the interactions."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from kernels.sparse import chosen_entries
+from pipeline.distillation.svp import importance
+from pipeline.progress import Report
+
+
+def random_users(train: sp.csr_array, budget: int, *, seed: int) -> sp.csr_array:
+    """Users at random without replacement: the ones that Distill-CF with this seed begins with."""
+    return train[np.random.default_rng(seed).choice(train.shape[0], budget, replace=False)]
+
+
+def head_users(train: sp.csr_array, budget: int) -> sp.csr_array:
+    """The users with the most train interactions; of equal ones the first in the dataset."""
+    return train[_greatest(np.diff(train.indptr), budget)]
+
+
+def svp_users(train: sp.csr_array, budget: int, *, seed: int, report: Report) -> sp.csr_array:
+    """The users whose held-out items a proxy model ranks worst while it is trained: see `svp`."""
+    return train[_greatest(importance(train, seed=seed, report=report), budget)]
+
+
+def random_interactions(train: sp.csr_array, budget: int, *, seed: int) -> sp.csr_array:
+    """As many interactions as `budget` users have on average, drawn uniformly from all; a row for each user with any.
+
+    The budget is one of interactions, so there are many more rows than `budget`, each of them short.
+    """
+    count = round(budget * train.nnz / train.shape[0])
+    kept = np.zeros(train.nnz, dtype=bool)
+    kept[np.random.default_rng(seed).choice(train.nnz, count, replace=False, shuffle=False)] = True
+    chosen = chosen_entries(train, kept)
+    return chosen[np.diff(chosen.indptr) > 0]
+
+
+def _greatest(values: np.ndarray, count: int) -> np.ndarray:
+    """The positions of the greatest values, of equal ones the first, in their order."""
+    return np.sort(np.argsort(-values, kind="stable")[:count])
