@@ -10,7 +10,7 @@ import traceback
 
 import typer
 
-from jobs import demo, distill, evaluate, fit, generate, ingest, recommend
+from jobs import demo, distill, evaluate, fit, generate, ingest, perturb, recommend
 from jobs.console import note
 from pipeline.errors import InputError
 
@@ -25,6 +25,7 @@ for job in (
     demo.demo,
     generate.generate,
     ingest.ingest,
+    perturb.perturb,
     fit.fit,
     distill.distill,
     evaluate.evaluate,
