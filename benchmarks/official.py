@@ -24,14 +24,17 @@ LAMBDAS = (0.0, 1.0, 5.0, 20.0, 50.0, 100.0)
 CUTOFFS = (10, 100)
 
 
-def dense_kernel(x: Array, y: Array) -> Array:
-    """The depth-1 ReLU NTK of dense rows, by the arc-cosine recursion."""
+def dense_kernel(x: Array, y: Array, closest: float = 1.0) -> Array:
+    """The depth-1 ReLU NTK of dense rows, by the arc-cosine recursion.
+
+    `closest` is the largest cosine: below 1 where gradients are taken, as that of the arccos is infinite there.
+    """
     items = x.shape[1]
     cov = 2 * jnp.matmul(x, y.T) / items + 0.01
     variance_x = 2 * jnp.sum(x * x, axis=1) / items + 0.01
     variance_y = 2 * jnp.sum(y * y, axis=1) / items + 0.01
     scale = jnp.sqrt(variance_x[:, None] * variance_y[None, :])
-    angle = jnp.arccos(jnp.clip(cov / scale, -1.0, 1.0))
+    angle = jnp.arccos(jnp.clip(cov / scale, -closest, closest))
     relu = scale * (jnp.sin(angle) + (jnp.pi - angle) * jnp.cos(angle)) / (2 * jnp.pi)
     return 2 * relu + 0.01 + 2 * cov * (jnp.pi - angle) / (2 * jnp.pi)
 

@@ -20,6 +20,9 @@ import ray
 # of cores. XLA's CPU client takes its thread count from NPROC, BLAS from its own variables; all before the import.
 WORKER_ENVIRONMENT = {"NPROC": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
+# The driver's own XLA as well: it splits sums among threads. Its BLAS keeps them, `kernels.tiles` says when it may not.
+os.environ["NPROC"] = "1"
+
 MIB = 1 << 20
 OBJECT_STORE_BYTES = 1024 * MIB
 """Slices and blocks pass through the object store and are consumed at once: it need not grow with the data."""

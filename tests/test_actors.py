@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from kernels.normalisation import Exponents
@@ -18,27 +16,12 @@ from pipeline.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.scoring import evaluate
 from pipeline.session import ray_session
-from pipeline.workers import Pool, PoolActor
+from pipeline.workers import Pool
 from tests.builders import taste_dataset
+from tests.killing import Kill
 from tests.models import checksums, fit
 
 CONFIG = {"lambdas": (1.0, 5.0), "exponents": (Exponents(), Exponents(user=0.4, item=0.25))}
-
-
-class Kill:
-    """A `Report` that kills one actor of a pool, once, as soon as a phase has begun to make progress."""
-
-    def __init__(self, phase: str) -> None:
-        self._phase = phase
-        self.killed = 0
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        if phase.startswith(self._phase) and not self.killed:
-            assert done < total
-            names = {process: process.cmdline() for process in psutil.Process().children(recursive=True)}
-            victims = [process for process, words in names.items() if words[:1] and PoolActor.__name__ in words[0]]
-            os.kill(victims[0].pid, signal.SIGKILL)
-            self.killed = victims[0].pid
 
 
 @pytest.fixture(scope="module")

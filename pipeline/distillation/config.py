@@ -46,6 +46,8 @@ class DistillConfig:
     user_weight: float = 1.0
     """ω: a user with |T| items to predict weighs in the loss as |T|^(1−ω). 0 is the paper's: active users count more;
     at 1 all users count the same, as they do in the metrics."""
+    sharpness: float = 1.0
+    """κ: the loss sees scores κP, which rank the same. A small summary's scores are bounded, and so its softmax flat."""
     cardinality: float = 0.001
     """λ₂, the weight of the mean row sum of S over the mean row sum of the train matrix."""
     learning_rate: float = 0.04
@@ -74,6 +76,8 @@ class DistillConfig:
             raise InputError(f"--checkpoint-every must be at least 1, it is {self.checkpoint_every}.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(f"--learning-rate must be positive and finite, it is {self.learning_rate:g}.")
+        if not (math.isfinite(self.sharpness) and self.sharpness > 0):
+            raise InputError(f"--sharpness must be positive and finite, it is {self.sharpness:g}.")
         if not 0 < self.drop < 1:
             raise InputError(f"--drop must lie between 0 and 1, it is {self.drop:g}.")
         if not 0 <= self.user_weight <= 1:

@@ -21,6 +21,7 @@ import pyarrow as pa
 from jaxtyping import Array, Float, Float32
 
 from kernels.distillation import summary_dual
+from kernels.tiles import one_blas_thread
 from pipeline.artefact import Artefact, ArtefactWriter
 from pipeline.dataset import Dataset
 from pipeline.distillation.checkpoint import Best, State
@@ -128,24 +129,27 @@ def _learning_rate(config: DistillConfig) -> Any:
 
 
 class _Sampled(NamedTuple):
-    """A summary, drawn and solved, and the way back from its derivatives to those of the logits."""
+    """A summary, drawn and solved (κα, as the loss sees it), and the way back from its derivatives to the logits'."""
 
-    summary: Float[Array, "budget items"]
-    dual: Float[Array, "budget items"]
-    pull_back: Callable[[tuple[Array, Array]], Array]
+    summary: Float32[np.ndarray, "budget items"]
+    dual: Float32[np.ndarray, "budget items"]
+    pull_back: Callable[[tuple[Array, Array]], tuple[Array]]
 
 
 class _Inner:
-    """What happens to the logits on the driver: sampling and the inner ridge regression, compiled once."""
+    """What happens to the logits on the driver: sampling and the inner ridge regression, compiled once.
+
+    With one BLAS thread, which JAX's Cholesky runs on: a summary's bytes must not depend on the number of cores.
+    """
 
     def __init__(self, config: DistillConfig, dataset: Dataset) -> None:
         self._key = jax.random.key(config.seed)
         # d/dS of λ₂ · mean row sum of S ÷ mean row sum of the train matrix
-        self.cardinality = config.cardinality / (config.budget * max(dataset.mean_train_interactions, 1.0))
+        self._cardinality = config.cardinality / (config.budget * max(dataset.mean_train_interactions, 1.0))
 
         def sample_and_solve(logits: Array, lam: Array, key: Array) -> tuple[Array, Array]:
             summary = config.sampler(logits, key)
-            return summary, summary_dual(config.ntk, summary, lam)
+            return summary, config.sharpness * summary_dual(config.ntk, summary, lam)
 
         @jax.jit
         def differentiable(logits: Array, lam: Array, key: Array) -> tuple[tuple[Array, Array], Any]:
@@ -158,14 +162,28 @@ class _Inner:
 
     def sampled(self, state: State) -> _Sampled:
         key = jax.random.fold_in(self._key, state.step)
-        (summary, dual), pull_back = self._differentiable(state.logits, jnp.float32(state.lam), key)
-        return _Sampled(summary, dual, partial(self._pull_back, pull_back))
+        with one_blas_thread:
+            (summary, dual), pull_back = self._differentiable(state.logits, jnp.float32(state.lam), key)
+            return _Sampled(np.asarray(summary), np.asarray(dual), pull_back)
+
+    def gradient(
+        self,
+        sampled: _Sampled,
+        d_summary: Float32[np.ndarray, "budget items"],
+        d_dual: Float32[np.ndarray, "budget items"],
+    ) -> Float[Array, "budget items"]:
+        """The derivative with respect to the logits, from those with respect to S and α."""
+        with one_blas_thread:
+            cotangents = jnp.asarray(d_summary + self._cardinality), jnp.asarray(d_dual)
+            gradient: Array = self._pull_back(sampled.pull_back, cotangents)
+            return gradient.block_until_ready()
 
     def summary(self, state: State) -> Float32[np.ndarray, "budget items"]:
         return np.asarray(self._sample(state.logits, jax.random.fold_in(self._key, state.step)))
 
     def dual(self, summary: Float32[np.ndarray, "budget items"], lam: float) -> Float32[np.ndarray, "budget items"]:
-        return np.asarray(self._solve(summary, jnp.float32(lam)))
+        with one_blas_thread:
+            return np.asarray(self._solve(summary, jnp.float32(lam)))
 
 
 def _stepped(
@@ -178,7 +196,7 @@ def _stepped(
 ) -> State:
     """One update of the logits, from `accumulate` batches on the same sample."""
     sampled = inner.sampled(state)
-    summary, dual = np.asarray(sampled.summary), np.asarray(sampled.dual)
+    summary, dual = sampled.summary, sampled.dual
     if not np.isfinite(dual).all():
         raise _diverged("solution of the inner regression", state.step, config)
     loss, d_dual, d_summary = 0.0, np.zeros_like(dual), np.zeros_like(summary)
@@ -187,11 +205,12 @@ def _stepped(
         loss += batch.loss / config.accumulate
         d_dual += batch.dual / config.accumulate
         d_summary += batch.summary / config.accumulate
-    d_summary += inner.cardinality
-    gradient = sampled.pull_back((jnp.asarray(d_summary), jnp.asarray(d_dual)))
+    gradient = inner.gradient(sampled, d_summary, d_dual)
     if not (math.isfinite(loss) and bool(jnp.isfinite(gradient).all())):
         raise _diverged("loss" if not math.isfinite(loss) else "gradient", state.step, config)
     logits, optimiser_state = _updated(optimiser, gradient, state.optimiser, state.logits)
+    if not bool(jnp.isfinite(logits).all()):
+        raise _diverged("update", state.step, config)
     known = state.best.metrics[config.select] if state.best else None
     detail = f"loss {loss:.3f}" + (f", best {config.select} {known:.2f}" if known is not None else "")
     report("Steps", state.step + 1, config.steps, detail)

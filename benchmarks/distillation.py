@@ -1,0 +1,206 @@
+"""Distill-CF on ML-1M and Magazine: quality by budget and method, other learners, the time of a step, time, memory.
+
+    python -m benchmarks.distillation [--only step time budgets …] [--logs ../shared/data] [--out benchmarks/results]
+
+Each figure goes into results/distillation.json under its own name, so that they can be measured one at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import environment, in_subprocess, peak_memory
+
+SEEDS = (0, 1, 2)
+BUDGETS = (10, 20, 40, 100, 200, 500)
+COMPARED_BUDGETS = (10, 20, 40, 100, 200, 500, 1600)
+STEPS_TIMED = 7
+FULL = {"nDCG@10": 33.394, "HR@10": 31.906}
+"""Of ∞-AE on all of ML-1M, the paper's kernel."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=_FIGURES, default=list(_FIGURES), help="some figures")
+    parser.add_argument("--logs", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--scratch", type=Path, help="where datasets and summaries lie for the time of the run")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/distillation.json"))
+    parser.add_argument("--program", choices=_PROGRAMS, help="run one program on --dataset by itself")
+    parser.add_argument("--dataset")
+    arguments = parser.parse_args()
+    if arguments.program:
+        print(json.dumps(_PROGRAMS[arguments.program](arguments.dataset)))
+        return
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
+        for name in ("ml-1m", "magazine"):
+            _ingest(arguments.logs / f"{name}.parquet", Path(scratch) / name)
+        for figure in arguments.only:
+            result = {**environment(), **_FIGURES[figure](Path(scratch))}
+            known = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text(json.dumps({**known, figure: result}, indent=1) + "\n")
+            print(json.dumps({figure: result}, indent=1), flush=True)
+
+
+def _ingest(log: Path, out: Path) -> None:
+    from pipeline.ingest import IngestConfig, Split, ingest
+    from pipeline.session import ray_session
+
+    with ray_session():
+        ingest([str(log)], str(out), IngestConfig(split=Split.COLUMN))
+
+
+def step(scratch: Path) -> dict[str, Any]:
+    """One update with budget 500, T = 200 and all users, against the official procedure, in turn."""
+    run = ("benchmarks.distillation", "--dataset", str(scratch / "ml-1m"), "--program")
+    pairs = [[in_subprocess(*run, program)["seconds"] for program in ("official-step", "our-step")] for _ in range(3)]
+    ratios = [official / ours for official, ours in pairs]
+    return {"official and ours, seconds": pairs, "times_faster": {"median": statistics.median(ratios), "all": ratios}}
+
+
+def _official_step(dataset: str) -> dict[str, Any]:
+    from benchmarks.official_distillation import seconds_of_steps
+    from pipeline.dataset import Dataset
+
+    train = Dataset.open(dataset).training_matrix().toarray()
+    return {"seconds": statistics.median(seconds_of_steps(train, budget=500, draws=200, steps=1))}
+
+
+def _our_step(dataset: str) -> dict[str, Any]:
+    """The official objective on all users; from one report of a step to the next."""
+    from pipeline.dataset import Dataset
+    from pipeline.distillation import DistillConfig, Objective
+
+    config = DistillConfig(
+        objective=Objective.OFFICIAL, user_weight=0.0, batch=10**9, steps=STEPS_TIMED, validate_every=STEPS_TIMED
+    )
+    times: list[float] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        _distilled(Dataset.open(dataset), Path(scratch), config, report=lambda *_: times.append(time.perf_counter()))
+    seconds = [later - earlier for earlier, later in pairwise(times)]
+    return {"seconds": statistics.median(seconds[2:])}
+
+
+def time_and_memory(scratch: Path) -> dict[str, Any]:
+    """From a running Ray session to a published summary of 500, shortened to what 99 % of full quality needs."""
+    run = ("benchmarks.distillation", "--dataset", str(scratch / "ml-1m"), "--program")
+    return {"runs": [in_subprocess(*run, "short") for _ in SEEDS], **in_subprocess(*run, "watched")}
+
+
+SHORT_STEPS = 40
+
+
+def _short(dataset: str) -> dict[str, Any]:
+    from pipeline.dataset import Dataset
+    from pipeline.distillation import DistillConfig
+
+    config = DistillConfig(steps=SHORT_STEPS, validate_every=SHORT_STEPS // 2)
+    return _distilled_and_evaluated(Dataset.open(dataset), config)
+
+
+def _watched(dataset: str) -> dict[str, Any]:
+    from pipeline.session import ray_session
+
+    with ray_session(), peak_memory() as peak:
+        _short(dataset)
+    return {"peak_mb_above_idle_ray": peak.above_baseline // 10**6}
+
+
+def budgets(scratch: Path) -> dict[str, Any]:
+    """The defaults at every budget, three seeds: test metrics, and their share of the full ∞-AE's."""
+    from pipeline.dataset import Dataset
+    from pipeline.distillation.config import recommended
+
+    dataset = Dataset.open(scratch / "ml-1m")
+    return {
+        str(budget): _summed_up(
+            [_distilled_and_evaluated(dataset, replace(recommended(budget), seed=seed)) for seed in SEEDS], FULL
+        )
+        for budget in BUDGETS
+    }
+
+
+def magazine(scratch: Path) -> dict[str, Any]:
+    """Budget 500 on a log fifty times sparser, against the full ∞-AE with the paper's kernel in the same run."""
+    from pipeline.artefact import ArtefactWriter, Kind
+    from pipeline.dataset import Dataset
+    from pipeline.distillation.config import recommended
+    from pipeline.recommenders.infinite_ae import PAPER_EXPONENTS, InfiniteAEConfig, fit_infinite_ae
+    from pipeline.scoring import evaluate
+    from pipeline.session import ray_session
+    from pipeline.workers import Pool
+
+    dataset, out = Dataset.open(scratch / "magazine"), f"{scratch}/magazine-infinite-ae"
+    with ray_session(), Pool() as pool:
+        with ArtefactWriter(out, Kind.MODEL, purpose={}, overwrite=True) as writer:
+            fit_infinite_ae(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool)
+        full = evaluate(out, dataset, pool).metrics
+    runs = [_distilled_and_evaluated(dataset, replace(recommended(500), seed=seed)) for seed in SEEDS]
+    return {"full": {name: full[name] for name in FULL}, "500": _summed_up(runs, full)}
+
+
+def _summed_up(runs: list[dict[str, Any]], full: Any) -> dict[str, Any]:
+    means = {name: statistics.mean(run[name] for run in runs) for name in FULL}
+    return {
+        "mean": means,
+        "spread": {name: statistics.stdev(run[name] for run in runs) for name in FULL},
+        "percent_of_full": {name: 100 * means[name] / full[name] for name in FULL},
+        "runs": runs,
+    }
+
+
+def _distilled_and_evaluated(dataset: Any, config: Any) -> dict[str, Any]:
+    """Test metrics of a summary, with the seconds from a running Ray session to its publication."""
+    from pipeline.scoring import evaluate
+    from pipeline.session import ray_session
+    from pipeline.workers import Pool
+
+    with ray_session(), tempfile.TemporaryDirectory() as scratch:
+        started = time.perf_counter()
+        summary = _distilled(dataset, Path(scratch), config)
+        seconds = time.perf_counter() - started
+        with Pool() as pool:
+            metrics = evaluate(str(summary.location), dataset, pool).metrics
+    return {
+        "seed": config.seed,
+        **{name: metrics[name] for name in ("HR@10", "HR@100", "nDCG@10", "PSP@10")},
+        "best_step": summary.manifest.counts["best_step"],
+        "lambda": summary.manifest.config["lambda"],
+        "seconds": round(seconds, 1),
+    }
+
+
+def _distilled(dataset: Any, folder: Path, config: Any, **options: Callable[..., None]) -> Any:
+    from pipeline.artefact import ArtefactWriter, Kind
+    from pipeline.distillation import distill
+    from pipeline.session import ray_session
+    from pipeline.workers import Pool
+
+    with ray_session(), Pool() as pool, ArtefactWriter(folder / "summary", Kind.SUMMARY, purpose={}) as writer:
+        return distill(dataset, writer, config, pool, **options)  # type: ignore[arg-type]
+
+
+_FIGURES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "step": step,
+    "time": time_and_memory,
+    "budgets": budgets,
+    "magazine": magazine,
+}
+_PROGRAMS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "official-step": _official_step,
+    "our-step": _our_step,
+    "short": _short,
+    "watched": _watched,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""Distill-CF as a whole, on real actors: it learns, it does not depend on who computes, and it goes on after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from kernels.sampler import Sampler
+from pipeline.artefact import Artefact, ArtefactWriter, Kind
+from pipeline.dataset import Dataset
+from pipeline.distillation import DistillConfig, Objective, distill
+from pipeline.distillation.config import Schedule
+from pipeline.distillation.training import initial_logits
+from pipeline.distillation.users import PartWorker, Users
+from pipeline.errors import Diverged, InputError
+from pipeline.progress import Report, silent
+from pipeline.recommenders import load_recommender
+from pipeline.recommenders.base import read_tensor
+from pipeline.recommenders.summary import HISTORY, LOGITS, publish_summary, summary_matrix
+from pipeline.scoring import evaluate
+from pipeline.session import ray_session
+from pipeline.workers import Pool
+from tests import oracles
+from tests.builders import taste_dataset
+from tests.killing import Kill
+from tests.models import checksums
+
+CONFIG = DistillConfig(
+    budget=20,
+    sampler=Sampler(draws=30),
+    learning_rate=0.1,
+    steps=24,
+    batch=200,
+    validate_every=8,
+    checkpoint_every=4,
+    accumulate=2,
+)
+
+
+def summarise(
+    dataset: Dataset,
+    out: Path,
+    pool: Pool,
+    config: DistillConfig = CONFIG,
+    *,
+    report: Report = silent,
+    warm_start: Artefact | None = None,
+) -> Artefact:
+    with ArtefactWriter(out, Kind.SUMMARY, purpose={"config": str(config)}, keep_unfinished=True) as writer:
+        return distill(dataset, writer, config, pool, report=report, warm_start=warm_start)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return taste_dataset(tmp_path_factory.mktemp("distillation") / "data", 500, 80, seed=5, shards=3)
+
+
+@pytest.fixture(scope="module")
+def summary(dataset: Dataset, pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    """Of a run that nothing happened to."""
+    return summarise(dataset, tmp_path_factory.mktemp("distillation") / "summary", pool)
+
+
+def test_it_learns_more_than_its_first_users_knew(
+    dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path
+) -> None:
+    """Its first users are real ones, of whom an ∞-AE with a tuned λ knows what it can."""
+    real = initial_logits(dataset, CONFIG)
+    metrics = [evaluate(str(summary.location), dataset, pool).metrics["nDCG@10"]]
+    for lam in (0.1, 1.0, 5.0):
+        with ArtefactWriter(tmp_path / f"{lam}", Kind.SUMMARY, purpose={}) as writer:
+            publish_summary(
+                writer,
+                dataset,
+                real,
+                method="random-users",
+                ntk=CONFIG.ntk,
+                lam=lam,
+                config={},
+                history=summary.table(HISTORY),
+            )
+        metrics.append(evaluate(str(tmp_path / f"{lam}"), dataset, pool).metrics["nDCG@10"])
+    assert metrics[0] > 1.15 * max(metrics[1:])
+    history = summary.table(HISTORY).to_pylist()
+    assert [row["step"] for row in history] == [8, 16, 24]
+    assert history[-1]["nDCG@10"] > history[0]["nDCG@10"]
+
+
+def test_the_official_objective_learns_too(dataset: Dataset, pool: Pool, tmp_path: Path) -> None:
+    config = replace(CONFIG, objective=Objective.OFFICIAL, user_weight=0.0, steps=16)
+    history = summarise(dataset, tmp_path / "summary", pool, config).table(HISTORY).to_pylist()
+    assert history[-1]["nDCG@10"] > history[0]["nDCG@10"]
+
+
+def test_scores_are_those_of_ridge_regression_on_the_table(dataset: Dataset, summary: Artefact) -> None:
+    rows, lam = summary_matrix(summary), summary.manifest.config["lambda"]
+    context = dataset.histories().context("test")[:30]
+    kernel = oracles.ntk_matrix(rows, rows, depth=1, w_std=2**0.5, b_std=0.1).astype(float)
+    dual = oracles.ridge_regression(kernel, rows, lam * np.trace(kernel) / len(kernel))
+    across = oracles.ntk_matrix(context.toarray(), rows, depth=1, w_std=2**0.5, b_std=0.1).astype(float)
+    scores = load_recommender(summary).scores(sp.csr_array(context))
+    # λ is tiny and float32 has its say about the last digits of α
+    np.testing.assert_allclose(scores, across @ dual, atol=0.02 * np.abs(across @ dual).max())
+
+
+def test_the_table_is_a_sample_of_the_logits(summary: Artefact) -> None:
+    rows = summary_matrix(summary)
+    assert rows.shape == (CONFIG.budget, 80)
+    assert rows.min() >= 0 and 0 < rows.max() <= 1
+    assert (rows.sum(axis=1) <= 30.01).all()
+    logits = read_tensor(summary, LOGITS)
+    assert np.corrcoef(logits.ravel(), np.log(np.maximum(rows, 1e-9)).ravel())[0, 1] > 0.9
+
+
+def test_one_actor_writes_the_bytes_of_two(dataset: Dataset, summary: Artefact, tmp_path: Path) -> None:
+    """In a session of its own with one CPU, on one core."""
+    out = tmp_path / "summary"
+    code = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); "
+    code += "from tests.test_distillation import distill_by_itself; "
+    code += f"distill_by_itself({str(dataset.artefact.location)!r}, {str(out)!r}, cpus=1)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    assert Artefact.open(str(out), Kind.SUMMARY).manifest.fingerprint() == summary.manifest.fingerprint()
+
+
+def distill_by_itself(dataset: str, out: str, *, cpus: int, kill_at: int = 0) -> None:
+    """What child processes of these tests do. With `kill_at` the process ends, hard, at that step."""
+
+    def report(phase: str, done: int, total: int, detail: str = "") -> None:
+        if done == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with ray_session(cpus=cpus), Pool() as pool:
+        summarise(Dataset.open(dataset), Path(out), pool, report=report)
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path
+) -> None:
+    """Killed at step 15, after the checkpoint of step 12 and the validation of step 8, in the middle of an update."""
+    out = tmp_path / "summary"
+    arguments = f"{str(dataset.artefact.location)!r}, {str(out)!r}, cpus=1, kill_at=15"
+    code = f"from tests.test_distillation import distill_by_itself; distill_by_itself({arguments})"
+    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
+    assert killed.returncode == -signal.SIGKILL
+    assert not out.exists()
+    steps: list[int] = []
+    again = summarise(
+        dataset,
+        out,
+        pool,
+        report=lambda phase, done, total, detail="": steps.append(done),  # type: ignore[misc]
+    )
+    assert steps == list(range(13, 25))
+    assert again.manifest.fingerprint() == summary.manifest.fingerprint()
+    assert checksums(again) == checksums(summary)
+
+
+def test_a_killed_actor_changes_nothing(dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path) -> None:
+    kill = Kill("Steps")
+    again = summarise(dataset, tmp_path / "summary", pool, report=kill)
+    assert kill.killed
+    assert again.manifest.fingerprint() == summary.manifest.fingerprint()
+
+
+def test_a_warm_start_begins_where_the_summary_ended(
+    dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, steps=4, validate_every=4, learning_rate=0.01)
+    cold, warm = (
+        summarise(dataset, tmp_path / name, pool, config, warm_start=start).table(HISTORY).to_pylist()[-1]["nDCG@10"]
+        for name, start in (("cold", None), ("warm", summary))
+    )
+    assert warm > 1.1 * cold
+
+
+def test_new_items_of_a_warm_start_begin_cold(dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path) -> None:
+    other = taste_dataset(tmp_path / "grown", 100, 90, seed=6)
+    config = replace(CONFIG, steps=1, batch=50, accumulate=1)
+    grown = summarise(other, tmp_path / "summary", pool, config, warm_start=summary)
+    assert {name: grown.manifest.counts[name] for name in ("new_items", "items_gone")} == {
+        "new_items": 10,
+        "items_gone": 0,
+    }
+    assert grown.manifest.inputs["warm_start"] == summary.manifest.fingerprint()
+    np.testing.assert_allclose(read_tensor(grown, LOGITS)[:, :80], read_tensor(summary, LOGITS), atol=0.11)
+    shrunk = summarise(
+        taste_dataset(tmp_path / "shrunk", 100, 70, seed=6), tmp_path / "less", pool, config, warm_start=summary
+    )
+    assert shrunk.manifest.counts["items_gone"] == 10
+
+
+def test_a_warm_start_of_another_budget_is_refused(
+    dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="has a budget of 20, --budget is 21"):
+        summarise(dataset, tmp_path / "summary", pool, replace(CONFIG, budget=21), warm_start=summary)
+
+
+def test_what_is_not_finite_stops_and_keeps_the_last_checkpoint(dataset: Dataset, pool: Pool, tmp_path: Path) -> None:
+    """A learning rate at which logits overflow float32 within some steps."""
+    config = replace(CONFIG, learning_rate=1e38, schedule=Schedule.CONSTANT, checkpoint_every=1)
+    with pytest.raises(Diverged, match=r"is not finite at step \d+: lower --learning-rate"):
+        summarise(dataset, tmp_path / "summary", pool, config)
+    assert not (tmp_path / "summary").exists()
+    with np.load(tmp_path / ".summary.partial" / "_work" / "checkpoint.npz") as checkpoint:
+        assert np.isfinite(checkpoint["logits"]).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"budget": 0}, "--budget must be at least 1, it is 0"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be positive and finite"),
+        ({"drop": 1.0}, "--drop must lie between 0 and 1"),
+        ({"user_weight": -0.5}, "--user-weight must lie in"),
+        ({"cardinality": float("inf")}, "--cardinality must be finite"),
+        ({"lambdas": (-1.0,)}, "λ must be finite and not negative"),
+        ({"select": "nDCG@11"}, "nDCG@11 is not a metric"),
+        ({"parts": 0}, "--parts must be at least 1"),
+        ({"checkpoint_every": 0}, "--checkpoint-every must be at least 1"),
+    ],
+)
+def test_wrong_options_are_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(CONFIG, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_budget_above_the_users_is_refused(dataset: Dataset, pool: Pool, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--budget must lie in 1 … 500, the number of training users; it is 501"):
+        summarise(dataset, tmp_path / "summary", pool, replace(CONFIG, budget=501))
+
+
+def test_a_batch_of_everyone_is_everyone(dataset: Dataset, pool: Pool) -> None:
+    """The loss of all users at once is that of the dense formula, whatever the parts."""
+    config = replace(CONFIG, objective=Objective.OFFICIAL, batch=10_000, user_weight=0.0, parts=3)
+    train = dataset.training_matrix()
+    rows = initial_logits(dataset, config)
+    dual = np.random.default_rng(0).normal(size=rows.shape).astype(np.float32)
+    with pool.workers(PartWorker, dataset, config.parts) as workers:
+        found = Users(workers, config.parts).gradients(0, rows, dual, config)
+    kernel = oracles.ntk_matrix(train.toarray(), rows, depth=1, w_std=2**0.5, b_std=0.1).astype(float)
+    dense, weights = train.toarray(), np.ones(train.shape[0])
+    expected = oracles.multinomial_loss(kernel @ dual, dense, np.zeros_like(dense), weights) / train.shape[0]
+    assert found.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_history_says_what_was_tried(summary: Artefact) -> None:
+    (best,) = [row for row in summary.table(HISTORY).to_pylist() if row["step"] == summary.manifest.counts["best_step"]]
+    assert best["lambda"] == summary.manifest.config["lambda"]
+    assert json.loads(json.dumps(summary.manifest.config["options"]))["budget"] == 20
