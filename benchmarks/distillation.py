@@ -13,7 +13,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,12 @@ def _our_step(dataset: str) -> dict[str, Any]:
     from pipeline.distillation import DistillConfig, Objective
 
     config = DistillConfig(
-        objective=Objective.OFFICIAL, user_weight=0.0, batch=10**9, steps=STEPS_TIMED, validate_every=STEPS_TIMED
+        objective=Objective.OFFICIAL,
+        user_weight=0.0,
+        sharpness=1.0,
+        batch=10**9,
+        steps=STEPS_TIMED,
+        validate_every=STEPS_TIMED,
     )
     times: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -118,12 +122,12 @@ def _watched(dataset: str) -> dict[str, Any]:
 def budgets(scratch: Path) -> dict[str, Any]:
     """The defaults at every budget, three seeds: test metrics, and their share of the full ∞-AE's."""
     from pipeline.dataset import Dataset
-    from pipeline.distillation.config import recommended
+    from pipeline.distillation import DistillConfig
 
     dataset = Dataset.open(scratch / "ml-1m")
     return {
         str(budget): _summed_up(
-            [_distilled_and_evaluated(dataset, replace(recommended(budget), seed=seed)) for seed in SEEDS], FULL
+            [_distilled_and_evaluated(dataset, DistillConfig.for_budget(budget, seed=seed)) for seed in SEEDS], FULL
         )
         for budget in BUDGETS
     }
@@ -133,7 +137,7 @@ def magazine(scratch: Path) -> dict[str, Any]:
     """Budget 500 on a log fifty times sparser, against the full ∞-AE with the paper's kernel in the same run."""
     from pipeline.artefact import ArtefactWriter, Kind
     from pipeline.dataset import Dataset
-    from pipeline.distillation.config import recommended
+    from pipeline.distillation import DistillConfig
     from pipeline.recommenders.infinite_ae import PAPER_EXPONENTS, InfiniteAEConfig, fit_infinite_ae
     from pipeline.scoring import evaluate
     from pipeline.session import ray_session
@@ -144,7 +148,7 @@ def magazine(scratch: Path) -> dict[str, Any]:
         with ArtefactWriter(out, Kind.MODEL, purpose={}, overwrite=True) as writer:
             fit_infinite_ae(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool)
         full = evaluate(out, dataset, pool).metrics
-    runs = [_distilled_and_evaluated(dataset, replace(recommended(500), seed=seed)) for seed in SEEDS]
+    runs = [_distilled_and_evaluated(dataset, DistillConfig.for_budget(500, seed=seed)) for seed in SEEDS]
     return {"full": {name: full[name] for name in FULL}, "500": _summed_up(runs, full)}
 
 

@@ -8,6 +8,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from jobs import console
 from jobs.options import Debug, Overwrite
 from pipeline.artefact import Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset
+from pipeline.distillation import DistillConfig, distill
 from pipeline.generate import GenerateConfig, generate
 from pipeline.ingest import IngestConfig, ingest
 from pipeline.progress import Report
@@ -35,18 +37,52 @@ _WHEEL = "recbole==1.2.1"
 _MEMBERS = "recbole/dataset_example/ml-100k/ml-100k"
 _DOWNLOAD_SECONDS = 60
 
-_MODELS: dict[str, Callable[[Dataset, ArtefactWriter, Pool, Report], Artefact]] = {
-    "popularity": lambda data, writer, pool, report: fit_popularity(data, writer),
-    "EASE": lambda data, writer, pool, report: fit_ease(data, writer, EASEConfig(), report=report),
-    "∞-AE (the paper's)": lambda data, writer, pool, report: fit_infinite_ae(
-        data, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool, report=report
+_SYNTHETIC_USERS = 50
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A row of the table: how it is made, and the command that makes the same."""
+
+    name: str
+    folder: str
+    command: str
+    make: Callable[[Dataset, ArtefactWriter, Pool, Report], Artefact]
+    kind: Kind = Kind.MODEL
+
+
+_MODELS = (
+    _Model("popularity", "popularity", "fit --model popularity", lambda data, writer, *_: fit_popularity(data, writer)),
+    _Model(
+        "EASE",
+        "ease",
+        "fit --model ease",
+        lambda data, writer, _, report: fit_ease(data, writer, EASEConfig(), report=report),
     ),
-    "∞-AE (degree-normalised)": lambda data, writer, pool, report: fit_infinite_ae(
-        data, writer, InfiniteAEConfig(), pool, report=report
+    _Model(
+        "∞-AE (the paper's)",
+        "infinite-ae-paper",
+        "fit --normalize none",
+        lambda data, writer, pool, report: fit_infinite_ae(
+            data, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool, report=report
+        ),
     ),
-}
-_FOLDERS = dict(zip(_MODELS, ("popularity", "ease", "infinite-ae-paper", "infinite-ae"), strict=True))
-_OPTIONS = dict(zip(_MODELS, ("--model popularity", "--model ease", "--normalize none", ""), strict=True))
+    _Model(
+        "∞-AE (degree-normalised)",
+        "infinite-ae",
+        "fit",
+        lambda data, writer, pool, report: fit_infinite_ae(data, writer, InfiniteAEConfig(), pool, report=report),
+    ),
+    _Model(
+        f"∞-AE on {_SYNTHETIC_USERS} synthetic users",
+        "summary",
+        f"distill --budget {_SYNTHETIC_USERS}",
+        lambda data, writer, pool, report: distill(
+            data, writer, DistillConfig.for_budget(_SYNTHETIC_USERS), pool, report=report
+        ),
+        Kind.SUMMARY,
+    ),
+)
 
 
 def demo(
@@ -54,7 +90,7 @@ def demo(
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Ingest MovieLens-100K, fit and evaluate four models, recommend: the whole pipeline in under two minutes."""
+    """Ingest MovieLens-100K, fit, distil and evaluate, recommend: the whole pipeline in under two minutes."""
     out.mkdir(parents=True, exist_ok=True)
     with ray_session():
         log = _movielens(out) or _synthetic(out, overwrite)
@@ -64,8 +100,8 @@ def demo(
         counts = dataset.manifest.counts
         console.note(f"  {counts['rows']:,} rows, {counts['users']:,} users, {counts['items']:,} items")
         with Pool() as pool:
-            fit_seconds = [_fit(name, dataset, out, pool, overwrite) for name in _MODELS]
-            models = [str(out / _FOLDERS[name]) for name in _MODELS]
+            fit_seconds = [_fit(model, dataset, out, pool, overwrite) for model in _MODELS]
+            models = [str(out / model.folder) for model in _MODELS]
             _step(f"infrec evaluate {' '.join(models)} --data {out}/dataset")
             evaluations = list(evaluate_all(models, dataset, pool))
             recommendations = out / "recommendations"
@@ -73,22 +109,22 @@ def demo(
             writer = ArtefactWriter(str(recommendations), Kind.RECOMMENDATIONS, purpose={}, overwrite=overwrite)
             table = recommend(str(out / "infinite-ae"), dataset, writer, pool, k=10).table("part-00000.parquet")
     rows = [
-        [name, *console.metric_cells(evaluation), f"{seconds:.1f}"]
-        for name, evaluation, seconds in zip(_MODELS, evaluations, fit_seconds, strict=True)
+        [model.name, *console.metric_cells(evaluation), f"{seconds:.1f}"]
+        for model, evaluation, seconds in zip(_MODELS, evaluations, fit_seconds, strict=True)
     ]
     title = f"test on {counts['users'] - counts['users_without_test']:,} users of {log.name}"
     console.show_table(title, ["model", *console.HEADLINE_METRICS, "evaluate s", "fit s"], rows)
     _show_one_user(table, _titles(out))
 
 
-def _fit(name: str, dataset: Dataset, out: Path, pool: Pool, overwrite: bool) -> float:
+def _fit(model: _Model, dataset: Dataset, out: Path, pool: Pool, overwrite: bool) -> float:
     """Fit and publish the model; the seconds that it took."""
-    target = out / _FOLDERS[name]
-    _step(f"infrec fit {out}/dataset --out {target} {_OPTIONS[name]}   # {name}")
-    writer = ArtefactWriter(str(target), Kind.MODEL, purpose={"demo": name}, overwrite=overwrite)
+    target, (job, *options) = out / model.folder, model.command.split()
+    _step(" ".join([f"infrec {job} {out}/dataset --out {target}", *options]))
     started = time.perf_counter()
-    with console.progress() as report:
-        _MODELS[name](dataset, writer, pool, report)
+    writer = ArtefactWriter(str(target), model.kind, purpose={"demo": model.name}, overwrite=overwrite)
+    with writer, console.progress() as report:
+        model.make(dataset, writer, pool, report)
     return time.perf_counter() - started
 
 

@@ -22,6 +22,7 @@ from pipeline.session import ray_session
 from pipeline.workers import Pool
 
 _DEFAULT = DistillConfig()
+_BY = "Default: what suits the budget."
 _OF_DISTILL_CF = {field.name for config in (DistillConfig, Sampler) for field in fields(config)} | {"warm_start"}
 _OF_DISTILL_CF -= {field.name for field in fields(ComparisonConfig)}
 """The options that only Distill-CF has."""
@@ -38,17 +39,18 @@ def distill(
     objective: Annotated[
         Objective, typer.Option(help="What is predicted of a user: all items, or those held out of the context.")
     ] = _DEFAULT.objective,
-    drop: Annotated[float, typer.Option(help="Held-out: the part of a user's items that is held out.")] = _DEFAULT.drop,
+    drop: Annotated[float | None, typer.Option(help=f"Held-out: the part of a user's items that is. {_BY}")] = None,
     user_weight: Annotated[
         float, typer.Option(help="0: active users weigh more in the loss (the paper's); 1: all users the same.")
     ] = _DEFAULT.user_weight,
+    sharpness: Annotated[float | None, typer.Option(help=f"κ: factor on the scores in the loss. {_BY}")] = None,
     temperature: Annotated[float, typer.Option(help="τ of the sampler.")] = _DEFAULT.sampler.temperature,
     draws: Annotated[int, typer.Option(help="T: draws a synthetic user.")] = _DEFAULT.sampler.draws,
     groups: Annotated[int, typer.Option(help="Groups of synthetic users that share noise.")] = _DEFAULT.sampler.groups,
     cardinality: Annotated[float, typer.Option(help="λ₂: weight of the summary's size.")] = _DEFAULT.cardinality,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam, at its peak.")] = _DEFAULT.learning_rate,
+    learning_rate: Annotated[float | None, typer.Option(help=f"Of Adam, at its peak. {_BY}")] = None,
     schedule: Annotated[Schedule, typer.Option(help="Of the learning rate.")] = _DEFAULT.schedule,
-    steps: Annotated[int, typer.Option(help="Updates of the summary.")] = _DEFAULT.steps,
+    steps: Annotated[int | None, typer.Option(help=f"Updates of the summary. {_BY}")] = None,
     batch: Annotated[int, typer.Option(help="Users of a step; all where there are no more.")] = _DEFAULT.batch,
     accumulate: Annotated[int, typer.Option(help="Batches of an update.")] = _DEFAULT.accumulate,
     lam: Annotated[
@@ -56,7 +58,7 @@ def distill(
         typer.Option("--lambda", help="λ of the inner regression, or a comma-separated grid; validation chooses."),
     ] = None,
     depth: Annotated[int, typer.Option(min=1, help="Hidden layers of the network.")] = _DEFAULT.ntk.depth,
-    validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = _DEFAULT.validate_every,
+    validate_every: Annotated[int | None, typer.Option(help=f"Steps between validations. {_BY}")] = None,
     patience: Annotated[int, typer.Option(help="Validations without a better one to stop after.")] = _DEFAULT.patience,
     select: Annotated[str, typer.Option(help="The validation metric that chooses.")] = _DEFAULT.select,
     parts: Annotated[int, typer.Option(help="Parts of a step, each done by one actor.")] = _DEFAULT.parts,
@@ -79,26 +81,30 @@ def distill(
     lambdas = numbers_of(lam, "--lambda") if lam else None
     config: DistillConfig | ComparisonConfig
     if method == Method.DISTILL_CF:
-        config = DistillConfig(
-            budget=budget,
+        by_budget = {
+            "drop": drop,
+            "sharpness": sharpness,
+            "learning_rate": learning_rate,
+            "steps": steps,
+            "validate_every": validate_every,
+        }
+        config = DistillConfig.for_budget(
+            budget,
             sampler=_sampler(draws=draws, temperature=temperature, groups=groups),
             ntk=NTK(depth=depth),
             objective=objective,
-            drop=drop,
             user_weight=user_weight,
             cardinality=cardinality,
-            learning_rate=learning_rate,
             schedule=schedule,
-            steps=steps,
             batch=batch,
             accumulate=accumulate,
             lambdas=lambdas or _DEFAULT.lambdas,
-            validate_every=validate_every,
             patience=patience,
             select=select,
             parts=parts,
             checkpoint_every=checkpoint_every,
             seed=seed,
+            **{name: value for name, value in by_budget.items() if value is not None},
         )
     else:
         _refuse_options_of_distill_cf(context, method)

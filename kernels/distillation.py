@@ -46,6 +46,10 @@ def summary_dual(ntk: NTK, summary: Float[Array, "budget items"], lam: float | A
     return alpha
 
 
+solve_summary = jax.jit(summary_dual, static_argnames="ntk")
+"""`summary_dual`, compiled once a shape: `solve_summary(ntk, S, λ)`."""
+
+
 class BlockGradients(NamedTuple):
     """The loss of a block of users, added up, and its derivatives with respect to α and, through K(x, S), to S."""
 

@@ -140,7 +140,7 @@ class Dataset:
     @property
     def mean_train_interactions(self) -> float:
         """Of the users that models are trained on."""
-        return float(self.manifest.counts["train"]) / max(1, self.num_training_users)
+        return float(pc.sum(self.items()["train_count"]).as_py() or 0) / max(1, self.num_training_users)
 
     def part(self, index: int, parts: int) -> Histories:
         """The index-th of `parts` runs of users, in dataset order and of equal length up to one user."""

@@ -22,17 +22,22 @@ def test_the_commands_for_ones_own_logs(
 ) -> None:
     blocks = README.read_text().split("```")[1::2]
     commands = [line for block in blocks for line in block.splitlines() if line.startswith("infrec ")]
-    assert [command.split()[1] for command in commands] == ["ingest", "fit", "evaluate", "recommend"]
+    assert [command.split()[1] for command in commands] == [
+        *("ingest", "fit", "evaluate", "recommend"),
+        *("distill", "evaluate", "recommend"),
+    ]
     users, items = taste_matrix(80, 150, seed=0).nonzero()
     monkeypatch.chdir(tmp_path)
     Path("logs").mkdir()
     pq.write_table(pa.table({"customer": users, "sku": [f"sku-{item}" for item in items]}), "logs/day-1.parquet")
     for command in commands:
-        assert main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
-    assert Artefact.open("recommendations", Kind.RECOMMENDATIONS).manifest.counts["users"] == 80
+        fewer = ["--budget", "20", "--steps", "5"] if "--budget 500" in command else []
+        assert main([*shlex.split(command)[1:], *fewer]) == 0, capsys.readouterr().err
+    for recommendations in ("recommendations", "from-summary"):
+        assert Artefact.open(recommendations, Kind.RECOMMENDATIONS).manifest.counts["users"] == 80
 
 
-@pytest.mark.parametrize("job", ["demo", "generate", "ingest", "perturb", "fit", "evaluate", "recommend"])
+@pytest.mark.parametrize("job", ["demo", "generate", "ingest", "perturb", "fit", "distill", "evaluate", "recommend"])
 def test_every_job_is_in_the_readme_and_has_help(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"`{job}" in README.read_text() or f"make {job}" in README.read_text()
     assert main([job, "--help"]) == 0

@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 from jaxtyping import Float32
 
-from kernels.distillation import summary_dual
+from kernels.distillation import solve_summary
 from kernels.ntk import NTK
 from kernels.nystrom import NystromSystem
 from kernels.tiles import one_blas_thread
@@ -162,11 +161,10 @@ def _chosen(train: sp.csr_array, config: ComparisonConfig, report: Report) -> _C
         case _:
             rows = random_users(train, config.budget, seed=config.seed)
     summary = jnp.asarray(rows.toarray())
-    solve = jax.jit(lambda summary, lam: summary_dual(config.ntk, summary, lam))
 
     def dual(lam: float) -> np.ndarray:
         with one_blas_thread:  # JAX's Cholesky runs on BLAS: the bytes must not depend on the number of cores
-            return np.asarray(solve(summary, jnp.float32(lam)))
+            return np.asarray(solve_summary(config.ntk, summary, lam))
 
     return _Candidates(np.asarray(summary), dual)
 

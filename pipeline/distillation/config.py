@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, Self
 
 from kernels.ntk import NTK
 from kernels.sampler import Sampler
@@ -46,8 +47,8 @@ class DistillConfig:
     user_weight: float = 1.0
     """ω: a user with |T| items to predict weighs in the loss as |T|^(1−ω). 0 is the paper's: active users count more;
     at 1 all users count the same, as they do in the metrics."""
-    sharpness: float = 1.0
-    """κ: the loss sees scores κP, which rank the same. A small summary's scores are bounded, and so its softmax flat."""
+    sharpness: float = 10.0
+    """κ: the loss sees scores κP, which rank the same: those of a small summary are bounded, and their softmax flat."""
     cardinality: float = 0.001
     """λ₂, the weight of the mean row sum of S over the mean row sum of the train matrix."""
     learning_rate: float = 0.04
@@ -68,6 +69,15 @@ class DistillConfig:
     checkpoint_every: int = 25
     seed: int = 0
 
+    @classmethod
+    def for_budget(cls, budget: int, **given: Any) -> Self:
+        """The best options found for such a budget on ML-1M, but for those that are given.
+
+        The fewer the users, the more each of them has to change.
+        """
+        least = max(bound for bound in _BY_BUDGET if bound <= max(budget, 1))
+        return cls(budget=budget, **{**_BY_BUDGET[least], **given})
+
     def __post_init__(self) -> None:
         for name in ("budget", "steps", "batch", "accumulate", "validate_every", "patience", "parts"):
             if getattr(self, name) < 1:
@@ -85,3 +95,13 @@ class DistillConfig:
         if not (math.isfinite(self.cardinality) and self.cardinality >= 0):
             raise InputError(f"--cardinality must be finite and not negative, it is {self.cardinality:g}.")
         check_search(self.lambdas, self.select)
+
+
+_BY_BUDGET: dict[int, dict[str, Any]] = {
+    1: {"learning_rate": 0.15, "steps": 500, "drop": 0.3, "validate_every": 50},
+    30: {"learning_rate": 0.2, "steps": 300, "drop": 0.3, "validate_every": 50},
+    80: {"learning_rate": 0.15, "steps": 300, "drop": 0.3, "validate_every": 50},
+    150: {"learning_rate": 0.1, "steps": 200, "drop": 0.3},
+    350: {},
+}
+"""From that budget on."""

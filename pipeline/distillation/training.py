@@ -20,7 +20,7 @@ import optax
 import pyarrow as pa
 from jaxtyping import Array, Float, Float32
 
-from kernels.distillation import summary_dual
+from kernels.distillation import solve_summary, summary_dual
 from kernels.tiles import one_blas_thread
 from pipeline.artefact import Artefact, ArtefactWriter
 from pipeline.dataset import Dataset
@@ -157,7 +157,7 @@ class _Inner:
 
         self._differentiable = differentiable
         self._sample = jax.jit(config.sampler.__call__)
-        self._solve = jax.jit(lambda summary, lam: summary_dual(config.ntk, summary, lam))
+        self._ntk = config.ntk
         self._pull_back = jax.jit(lambda pull_back, cotangents: pull_back(cotangents)[0])
 
     def sampled(self, state: State) -> _Sampled:
@@ -183,7 +183,7 @@ class _Inner:
 
     def dual(self, summary: Float32[np.ndarray, "budget items"], lam: float) -> Float32[np.ndarray, "budget items"]:
         with one_blas_thread:
-            return np.asarray(self._solve(summary, jnp.float32(lam)))
+            return np.asarray(solve_summary(self._ntk, jnp.asarray(summary), lam))
 
 
 def _stepped(
