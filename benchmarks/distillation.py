@@ -89,7 +89,7 @@ def _our_step(dataset: str) -> dict[str, Any]:
     )
     times: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
-        _distilled(Dataset.open(dataset), Path(scratch), config, report=lambda *_: times.append(time.perf_counter()))
+        _made(Dataset.open(dataset), Path(scratch), config, report=lambda *_: times.append(time.perf_counter()))
     seconds = [later - earlier for earlier, later in pairwise(times)]
     return {"seconds": statistics.median(seconds[2:])}
 
@@ -108,7 +108,7 @@ def _short(dataset: str) -> dict[str, Any]:
     from pipeline.distillation import DistillConfig
 
     config = DistillConfig(steps=SHORT_STEPS, validate_every=SHORT_STEPS // 2)
-    return _distilled_and_evaluated(Dataset.open(dataset), config)
+    return _made_and_evaluated(Dataset.open(dataset), config)
 
 
 def _watched(dataset: str) -> dict[str, Any]:
@@ -127,10 +127,32 @@ def budgets(scratch: Path) -> dict[str, Any]:
     dataset = Dataset.open(scratch / "ml-1m")
     return {
         str(budget): _summed_up(
-            [_distilled_and_evaluated(dataset, DistillConfig.for_budget(budget, seed=seed)) for seed in SEEDS], FULL
+            [_made_and_evaluated(dataset, DistillConfig.for_budget(budget, seed=seed)) for seed in SEEDS], FULL
         )
         for budget in BUDGETS
     }
+
+
+def methods(scratch: Path) -> dict[str, Any]:
+    """What Distill-CF is compared with, and itself where `budgets` does not have it: one seed, the default grids."""
+    from pipeline.dataset import Dataset
+    from pipeline.distillation import ComparisonConfig, DistillConfig, Method
+
+    dataset = Dataset.open(scratch / "ml-1m")
+    compared = [method for method in Method if method != Method.DISTILL_CF]
+    table = {
+        method: {
+            str(budget): _made_and_evaluated(dataset, ComparisonConfig(method=method, budget=budget))
+            for budget in COMPARED_BUDGETS
+        }
+        for method in compared
+    }
+    last = {
+        str(budget): _made_and_evaluated(dataset, DistillConfig.for_budget(budget))
+        for budget in COMPARED_BUDGETS
+        if budget not in BUDGETS
+    }
+    return {**table, Method.DISTILL_CF: last}
 
 
 def magazine(scratch: Path) -> dict[str, Any]:
@@ -148,7 +170,7 @@ def magazine(scratch: Path) -> dict[str, Any]:
         with ArtefactWriter(out, Kind.MODEL, purpose={}, overwrite=True) as writer:
             fit_infinite_ae(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool)
         full = evaluate(out, dataset, pool).metrics
-    runs = [_distilled_and_evaluated(dataset, DistillConfig.for_budget(500, seed=seed)) for seed in SEEDS]
+    runs = [_made_and_evaluated(dataset, DistillConfig.for_budget(500, seed=seed)) for seed in SEEDS]
     return {"full": {name: full[name] for name in FULL}, "500": _summed_up(runs, full)}
 
 
@@ -162,7 +184,7 @@ def _summed_up(runs: list[dict[str, Any]], full: Any) -> dict[str, Any]:
     }
 
 
-def _distilled_and_evaluated(dataset: Any, config: Any) -> dict[str, Any]:
+def _made_and_evaluated(dataset: Any, config: Any) -> dict[str, Any]:
     """Test metrics of a summary, with the seconds from a running Ray session to its publication."""
     from pipeline.scoring import evaluate
     from pipeline.session import ray_session
@@ -170,27 +192,26 @@ def _distilled_and_evaluated(dataset: Any, config: Any) -> dict[str, Any]:
 
     with ray_session(), tempfile.TemporaryDirectory() as scratch:
         started = time.perf_counter()
-        summary = _distilled(dataset, Path(scratch), config)
+        summary = _made(dataset, Path(scratch), config)
         seconds = time.perf_counter() - started
         with Pool() as pool:
             metrics = evaluate(str(summary.location), dataset, pool).metrics
     return {
         "seed": config.seed,
         **{name: metrics[name] for name in ("HR@10", "HR@100", "nDCG@10", "PSP@10")},
-        "best_step": summary.manifest.counts["best_step"],
         "lambda": summary.manifest.config["lambda"],
         "seconds": round(seconds, 1),
     }
 
 
-def _distilled(dataset: Any, folder: Path, config: Any, **options: Callable[..., None]) -> Any:
+def _made(dataset: Any, folder: Path, config: Any, **options: Callable[..., None]) -> Any:
     from pipeline.artefact import ArtefactWriter, Kind
-    from pipeline.distillation import distill
+    from pipeline.distillation import summarise
     from pipeline.session import ray_session
     from pipeline.workers import Pool
 
     with ray_session(), Pool() as pool, ArtefactWriter(folder / "summary", Kind.SUMMARY, purpose={}) as writer:
-        return distill(dataset, writer, config, pool, **options)  # type: ignore[arg-type]
+        return summarise(dataset, writer, config, pool, **options)  # type: ignore[arg-type]
 
 
 _FIGURES: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -198,6 +219,7 @@ _FIGURES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "time": time_and_memory,
     "budgets": budgets,
     "magazine": magazine,
+    "methods": methods,
 }
 _PROGRAMS: dict[str, Callable[[str], dict[str, Any]]] = {
     "official-step": _official_step,
