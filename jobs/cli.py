@@ -10,7 +10,7 @@ import traceback
 
 import typer
 
-from jobs import demo, distill, evaluate, fit, generate, ingest, perturb, recommend
+from jobs import demo, distill, evaluate, export, fit, generate, ingest, perturb, recommend
 from jobs.console import note
 from pipeline.errors import InputError
 
@@ -30,6 +30,7 @@ for job in (
     distill.distill,
     evaluate.evaluate,
     recommend.recommend,
+    export.export,
 ):
     app.command()(job)
 

@@ -37,7 +37,9 @@ def test_the_commands_for_ones_own_logs(
         assert Artefact.open(recommendations, Kind.RECOMMENDATIONS).manifest.counts["users"] == 80
 
 
-@pytest.mark.parametrize("job", ["demo", "generate", "ingest", "perturb", "fit", "distill", "evaluate", "recommend"])
+@pytest.mark.parametrize(
+    "job", ["demo", "generate", "ingest", "perturb", "fit", "distill", "evaluate", "recommend", "export"]
+)
 def test_every_job_is_in_the_readme_and_has_help(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"`{job}" in README.read_text() or f"make {job}" in README.read_text()
     assert main([job, "--help"]) == 0

@@ -33,6 +33,8 @@ USERS = "users.parquet"
 LOGITS = "logits.arrow"
 DUAL = "dual.arrow"
 HISTORY = "history.parquet"
+TRAINING_USERS = "training_users"
+"""The count of users that a summary was made from."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,12 @@ def publish_summary(
     return writer.publish(
         config={"model": Summary.name, "method": method, "options": config, "ntk": asdict(ntk), "lambda": lam},
         inputs={"dataset": dataset.manifest.fingerprint(), **(inputs or {})},
-        counts={"budget": budget, "items": items, "rows": len(users), **(counts or {})},
+        counts={
+            "budget": budget,
+            "items": items,
+            "rows": len(users),
+            TRAINING_USERS: dataset.num_training_users,
+            **(counts or {}),
+        },
         files=files,
     )
