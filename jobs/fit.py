@@ -26,14 +26,18 @@ from pipeline.recommenders.infinite_ae import (
     fit_infinite_ae,
     plan_infinite_ae,
 )
+from pipeline.recommenders.mf import MF_LAMBDAS, MFConfig, fit_mf, plan_mf
 from pipeline.recommenders.popularity import fit_popularity
 from pipeline.session import ray_session
 from pipeline.workers import Pool
+
+_SEARCHED = ("factors", "alpha", "lambda", "p", "q")
 
 
 class Model(StrEnum):
     INFINITE_AE = "infinite-ae"
     EASE = "ease"
+    MF = "mf"
     POPULARITY = "popularity"
 
 
@@ -48,7 +52,7 @@ def fit(
     model: Annotated[Model, typer.Option(help="What to fit.")] = Model.INFINITE_AE,
     lam: Annotated[
         str | None,
-        typer.Option("--lambda", help="λ, or a comma-separated grid. Default: the paper's, and a wide one for EASE."),
+        typer.Option("--lambda", help="λ, or a comma-separated grid. Default: the paper's, wide ones for ease and mf."),
     ] = None,
     normalize: Annotated[
         Normalize,
@@ -68,10 +72,10 @@ def fit(
     address: Address = None,
     cpus: Cpus = None,
 ) -> None:
-    """Fit ∞-AE, EASE or the popularity baseline; λ and the normalisation are chosen on validation."""
+    """Fit ∞-AE, EASE, matrix factorisation or popularity; hyper-parameters are chosen on validation."""
     started = time.perf_counter()
     limit = bytes_of(memory_limit)
-    config: InfiniteAEConfig | EASEConfig | None = None
+    config: InfiniteAEConfig | EASEConfig | MFConfig | None = None
     if model == Model.INFINITE_AE:
         config = InfiniteAEConfig(
             lambdas=numbers_of(lam, "--lambda") if lam else PAPER_LAMBDAS,
@@ -82,6 +86,8 @@ def fit(
         )
     elif model == Model.EASE:
         config = EASEConfig(lambdas=numbers_of(lam, "--lambda") if lam else EASE_LAMBDAS, select=select, seed=seed)
+    elif model == Model.MF:
+        config = MFConfig(lambdas=numbers_of(lam, "--lambda") if lam else MF_LAMBDAS, select=select, seed=seed)
     data = Dataset.open(dataset)
     purpose = {"model": model, "config": asdict(config) if config else {}, "data": data.manifest.fingerprint()}
     writer = ArtefactWriter(out, Kind.MODEL, purpose=purpose, overwrite=overwrite)
@@ -93,6 +99,9 @@ def fit(
         elif isinstance(config, EASEConfig):
             require(plan_ease(data, config), limit or cluster.memory)
             fitted = fit_ease(data, writer, config, report=report)
+        elif isinstance(config, MFConfig):
+            require(plan_mf(data, config), limit or cluster.memory)
+            fitted = fit_mf(data, writer, config, report=report)
         else:
             fitted = fit_popularity(data, writer)
     _show(fitted, seconds=time.perf_counter() - started, as_json=as_json)
@@ -131,12 +140,16 @@ def _show(fitted: Artefact, *, seconds: float, as_json: bool) -> None:
         )
         return
     if trials:
-        columns = [name for name in trials[0] if name in ("lambda", "p", "q")] + list(console.HEADLINE_METRICS)
+        columns = [name for name in trials[0] if name in ("factors", "alpha", "lambda", "p", "q")] + list(
+            console.HEADLINE_METRICS
+        )
         rows = [[console.number(trial[name]) for name in columns] for trial in trials]
         console.show_table("Validation", columns, rows)
     chosen = ""
     if "lambda" in manifest.config:
         chosen = f", λ={manifest.config['lambda']:g}"
+    if "factors" in manifest.config:
+        chosen += ", {factors} factors, α={alpha:g}".format(**manifest.config)
     if "exponents" in manifest.config:
         chosen += ", p={user:g}, q={item:g}".format(**manifest.config["exponents"])
         chosen += f", relative residual {manifest.counts['residual']:.1e}"

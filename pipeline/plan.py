@@ -89,6 +89,19 @@ def plan_item_system(*, items: int, interactions: int, weights: int) -> Plan:
     )
 
 
+def plan_factorisation(*, users: int, items: int, interactions: int, factors: int) -> Plan:
+    """ALS: the factors of users and items (also the best's), the rows and their transpose, a block's systems."""
+    systems = (os.cpu_count() or 1) * USER_BLOCK * 2 * 4 * factors * factors
+    return Plan(
+        f"The factorisation of {users:,} × {items:,}",
+        {
+            "factors": 4 * factors * (users + 2 * items),
+            "score blocks": _score_blocks(0, items) + systems,
+            "driver": _DRIVER + _COPIES * _INTERACTION * interactions,
+        },
+    )
+
+
 def plan_summary(*, users: int, items: int, interactions: int, budget: int, noise_rows: int, workers: int) -> Plan:
     """Distill-CF: a few budget × items matrices in every process, and a block of scores in every actor."""
     matrix = 4 * budget * items

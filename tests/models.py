@@ -11,6 +11,7 @@ from pipeline.dataset import Dataset
 from pipeline.progress import Report, silent
 from pipeline.recommenders.ease import EASEConfig, fit_ease
 from pipeline.recommenders.infinite_ae import InfiniteAEConfig, fit_infinite_ae
+from pipeline.recommenders.mf import MFConfig, fit_mf
 from pipeline.recommenders.popularity import fit_popularity
 from pipeline.workers import Pool
 
@@ -25,6 +26,8 @@ def fit(model: str, dataset: Dataset, out: Path, pool: Pool, *, report: Report =
         return fit_infinite_ae(dataset, writer, InfiniteAEConfig(**config), pool, report=report)
     if model == "ease":
         return fit_ease(dataset, writer, EASEConfig(**config), report=report)
+    if model == "mf":
+        return fit_mf(dataset, writer, MFConfig(**config), report=report)
     return fit_popularity(dataset, writer)
 
 

@@ -80,6 +80,17 @@ def ease_weights(train: np.ndarray, lam: float) -> np.ndarray:
     return weights
 
 
+def mf_scores(items: np.ndarray, context: np.ndarray, *, lam: float, alpha: float) -> np.ndarray:
+    """z·y_i with z the minimum of Σ_i c_i (p_i − z·y_i)² + λ|z|²; p is the context, c is α where p = 1, else 1."""
+    factors = items.astype(np.float64)
+    scores = np.zeros(context.shape)
+    for user, preference in enumerate(context):
+        confidence = np.diag(np.where(preference > 0, alpha, 1.0))
+        system = factors.T @ confidence @ factors + lam * np.eye(factors.shape[1])
+        scores[user] = factors @ np.linalg.solve(system, factors.T @ confidence @ preference)
+    return scores
+
+
 def ranking(scores: Sequence[float], k: int) -> list[int]:
     """The k best items, of equal scores the lower index first."""
     return sorted(range(len(scores)), key=lambda item: (-scores[item], item))[:k]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -153,15 +154,31 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
     steps: list[int] = []
-    again = summarise(
-        dataset,
-        out,
-        pool,
-        report=lambda phase, done, total, detail="": steps.append(done),  # type: ignore[misc]
-    )
+    again = summarise(dataset, out, pool, report=lambda _, done, *rest: steps.append(done))
     assert steps == list(range(13, 25))
     assert again.manifest.fingerprint() == summary.manifest.fingerprint()
     assert checksums(again) == checksums(summary)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path
+) -> None:
+    """From step 6 on no file of this process may grow beyond a kilobyte: the checkpoint of step 8 cannot be written."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(phase: str, done: int, total: int, detail: str = "") -> None:
+        if done == 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            summarise(dataset, tmp_path / "summary", pool, report=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    steps: list[int] = []
+    again = summarise(dataset, tmp_path / "summary", pool, report=lambda _, done, *rest: steps.append(done))
+    assert steps[0] == 5
+    assert again.manifest.fingerprint() == summary.manifest.fingerprint()
 
 
 def test_a_killed_actor_changes_nothing(dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path) -> None:

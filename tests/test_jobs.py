@@ -77,7 +77,7 @@ def test_evaluate_prints_a_row_for_each_model(dataset: str, model: str, capsys: 
         (["--memory-limit", "plenty"], "--memory-limit plenty is not a size"),
         (["--memory-limit", "1MB"], "the memory limit is 0.00 GB: raise --memory-limit"),
         (["--depth", "0"], "'--depth'"),
-        (["--model", "oracle"], "'infinite-ae', 'ease', 'popularity'"),
+        (["--model", "oracle"], "'infinite-ae', 'ease', 'mf', 'popularity'"),
     ],
 )
 def test_fit_refuses_in_one_sentence(

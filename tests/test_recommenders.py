@@ -19,6 +19,7 @@ from pipeline.recommenders import MODELS, Recommender, load_recommender
 from pipeline.recommenders.base import VALIDATION
 from pipeline.recommenders.ease import EASEConfig, plan_ease
 from pipeline.recommenders.infinite_ae import InfiniteAEConfig, plan_infinite_ae
+from pipeline.recommenders.mf import MF, MFConfig, plan_mf
 from pipeline.scoring import evaluate, open_model, recommend
 from pipeline.workers import Pool
 from tests import oracles
@@ -45,10 +46,12 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "ease": ("more users", "ease", {"lambdas": (1.0, 100.0)}),
     "ease held-out": ("held-out users", "ease", {"lambdas": (1.0, 100.0)}),
+    "mf": ("more users", "mf", {"factors": (8,), "lambdas": (1.0, 10.0)}),
+    "mf held-out": ("held-out users", "mf", {"factors": (8,), "alphas": (5.0,), "lambdas": (1.0, 10.0)}),
     "popularity": ("more users", "popularity", {}),
 }
-LEARNING = [name for name in CASES if name != "popularity"]
-ONE_OF_EACH = ["infinite-ae wide degree", "ease held-out", "popularity"]
+CLOSED_FORM = [name for name in CASES if name.split()[0] in ("infinite-ae", "ease")]
+ONE_OF_EACH = ["infinite-ae wide degree", "ease held-out", "mf held-out", "popularity"]
 EVALUATED = [*ONE_OF_EACH, "infinite-ae", "infinite-ae held-out", "ease"]
 
 
@@ -77,6 +80,8 @@ class Fitted:
             return np.tile(self.train.sum(axis=0), (len(dense), 1))
         if self.artefact.manifest.config["model"] == "ease":
             return dense @ oracles.ease_weights(self.train, parameters["lambda"])
+        if isinstance(self.model, MF):
+            return oracles.mf_scores(self.model.items, dense, lam=parameters["lambda"], alpha=parameters["alpha"])
         lam, p, q = parameters["lambda"], parameters["p"], parameters["q"]
         return oracles.infinite_ae_scores(self.train, dense, lam=lam, p=p, q=q)
 
@@ -88,7 +93,8 @@ class Fitted:
     def chosen(self) -> dict[str, float]:
         config = self.artefact.manifest.config
         exponents = config.get("exponents", {"user": 0, "item": 0})
-        return {"lambda": config.get("lambda", 0), "p": exponents["user"], "q": exponents["item"]}
+        chosen = {"lambda": config.get("lambda", 0), "p": exponents["user"], "q": exponents["item"]}
+        return {**chosen, "alpha": config.get("alpha", 1)}
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +167,7 @@ def test_recommends_unseen_items_best_first(fitted: Fitted, tmp_path: Path, pool
     np.testing.assert_allclose(scores, -np.sort(-unseen, axis=1)[:, :k], rtol=1e-4, atol=1e-5)
 
 
-@only(LEARNING)
+@only(CLOSED_FORM)
 def test_every_candidate_is_judged_as_by_the_oracle_and_the_best_is_kept(fitted: Fitted) -> None:
     """Where the users that judge were held out as well as where their own rows were trained on."""
     trials = fitted.artefact.table(VALIDATION).to_pylist()
@@ -197,6 +203,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers(datasets: dict[str, Datas
     for plan in (
         plan_infinite_ae(datasets["more users"], InfiniteAEConfig()),
         plan_ease(datasets["more users"], EASEConfig()),
+        plan_mf(datasets["more users"], MFConfig()),
     ):
         plan.require(plan.peak)
         plan.require(None)
@@ -211,7 +218,7 @@ def test_a_choice_among_candidates_costs_the_memory_to_keep_one(datasets: dict[s
     assert plan_infinite_ae(dataset, fixed).peak < plan_infinite_ae(dataset, searched).peak
 
 
-@pytest.mark.parametrize("config", [InfiniteAEConfig, EASEConfig])
+@pytest.mark.parametrize("config", [InfiniteAEConfig, EASEConfig, MFConfig])
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -246,4 +253,4 @@ def test_a_model_of_other_items_is_refused(datasets: dict[str, Dataset], tmp_pat
     assert checksums(open_model(str(model.location), datasets["more users"])) == checksums(model)
     with pytest.raises(InputError, match="knows other items"):
         evaluate(str(model.location), datasets["more items"], pool)
-    assert set(MODELS) == {"infinite-ae", "ease", "popularity"}
+    assert set(MODELS) == {"infinite-ae", "ease", "mf", "popularity", "summary"}

@@ -7,10 +7,11 @@ from pipeline.errors import InputError
 from pipeline.recommenders.base import Recommender
 from pipeline.recommenders.ease import EASE
 from pipeline.recommenders.infinite_ae import InfiniteAE
+from pipeline.recommenders.mf import MF
 from pipeline.recommenders.popularity import Popularity
 from pipeline.recommenders.summary import Summary
 
-MODELS: dict[str, type[Recommender]] = {model.name: model for model in (InfiniteAE, EASE, Popularity, Summary)}
+MODELS: dict[str, type[Recommender]] = {model.name: model for model in (InfiniteAE, EASE, MF, Popularity, Summary)}
 
 
 def load_recommender(artefact: Artefact) -> Recommender:

@@ -1,0 +1,134 @@
+"""`infrec distill` from the command line: what it prints, how it refuses, and what it will not throw away."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import main
+from pipeline.artefact import Artefact, Kind
+from pipeline.session import Cluster
+from tests.builders import taste_dataset
+
+SHORT = ["--budget", "10", "--steps", "4", "--validate-every", "2", "--draws", "20"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("distill") / "dataset"
+    taste_dataset(out, 120, 60, seed=0)
+    return str(out)
+
+
+@pytest.fixture(scope="module")
+def summary(dataset: str, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = str(tmp_path_factory.mktemp("distill") / "summary")
+    assert main(["distill", dataset, "--out", out, *SHORT]) == 0
+    return out
+
+
+def test_a_summary_stands_wherever_a_model_does(
+    dataset: str, summary: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", summary, "--data", dataset, "--json"]) == 0
+    (evaluation,) = json.loads(capsys.readouterr().out)["evaluations"]
+    assert evaluation["metrics"]["HR@10"] > 0
+    out = str(tmp_path / "recommendations")
+    assert main(["recommend", summary, "--data", dataset, "--k", "5", "--out", out]) == 0
+    assert Artefact.open(out, Kind.RECOMMENDATIONS).manifest.counts["rows"] == 5 * 120
+
+
+def test_what_it_prints(
+    dataset: str, summary: str, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["distill", dataset, *SHORT, "--warm-start", summary]
+    assert main([*command, "--out", str(tmp_path / "one")]) == 0
+    captured = capsys.readouterr()
+    assert "10 synthetic users of step" in captured.out and "nDCG@10" in captured.out
+    assert "Warm start: 0 items of the dataset were new" in captured.err
+    assert "Distilling 120 users into 10 needs" in captured.err
+    assert main([*command, "--out", str(tmp_path / "two"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [row["step"] for row in shown["history"]] == [2, 4]
+    assert shown["counts"]["items_gone"] == 0
+
+
+def test_the_paper_s_objective_is_there(dataset: str, cluster: Cluster, tmp_path: Path) -> None:
+    paper = ["--objective", "official", "--user-weight", "0", "--sharpness", "1", "--schedule", "constant"]
+    assert main(["distill", dataset, "--out", str(tmp_path / "summary"), *SHORT, *paper]) == 0
+    options = Artefact.open(str(tmp_path / "summary"), Kind.SUMMARY).manifest.config["options"]
+    assert options["objective"] == "official" and options["learning_rate"] == 0.15
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--budget", "0"], "--budget must be at least 1, it is 0."),
+        (["--budget", "-5"], "--budget must be at least 1, it is -5."),
+        (["--budget", "121"], "--budget must lie in 1 … 120, the number of training users; it is 121."),
+        (["--lambda", "-1"], "--lambda must be finite and not negative, it is -1."),
+        (["--lambda", "nan"], "--lambda must be finite and not negative, it is nan."),
+        (["--temperature", "0.1"], "the temperature must be at least 0.25, it is 0.1."),
+        (["--draws", "0"], "draws and groups must be at least 1, they are 0 and 4."),
+        (["--learning-rate", "0"], "--learning-rate must be positive and finite, it is 0."),
+        (["--learning-rate", "inf"], "--learning-rate must be positive and finite, it is inf."),
+        (["--drop", "1"], "--drop must lie between 0 and 1, it is 1."),
+        (["--select", "luck"], "luck is not a metric"),
+        (["--warm-start", "nowhere"], "There is no summary at"),
+        (["--budget", "10", "--memory-limit", "1MB"], "the memory limit is 0.00 GB"),
+    ],
+)
+def test_it_refuses_in_one_sentence(
+    dataset: str,
+    cluster: Cluster,
+    tmp_path: Path,
+    options: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["distill", dataset, "--out", str(tmp_path / "summary"), *options]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("infrec: ")]
+    assert len(said) == 1 and sentence in said[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_warm_starts_that_do_not_fit(
+    dataset: str, summary: str, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["distill", dataset, "--out", str(tmp_path / "new"), "--steps", "2"]
+    assert main([*command, "--budget", "11", "--warm-start", summary]) == 2
+    assert f"{summary} has a budget of 10, --budget is 11." in capsys.readouterr().err
+    chosen = str(tmp_path / "chosen")
+    assert main(["distill", dataset, "--out", chosen, "--budget", "10", "--method", "head-users"]) == 0
+    capsys.readouterr()
+    assert main([*command, "--budget", "10", "--warm-start", chosen]) == 2
+    assert "has no logits to start from: it was made by --method head-users." in capsys.readouterr().err
+
+
+def test_the_checkpoint_of_another_run_is_not_thrown_away(
+    dataset: str, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that diverged keeps its checkpoint; other options are refused there, with the difference."""
+    command = ["distill", dataset, "--out", str(tmp_path / "summary"), *SHORT, "--schedule", "constant"]
+    command += ["--checkpoint-every", "1", "--learning-rate"]
+    assert main([*command, "3e38"]) == 2
+    assert "is not finite at step" in capsys.readouterr().err
+    checkpoint = tmp_path / ".summary.partial" / "_work" / "checkpoint.npz"
+    before = checkpoint.read_bytes()
+    assert main([*command, "0.05"]) == 2
+    refusal = capsys.readouterr().err
+    assert "learning_rate (3e+38 there, 0.05 here)" in refusal and "--overwrite" in refusal
+    assert checkpoint.read_bytes() == before
+    assert main([*command, "0.05", "--overwrite"]) == 0
+    assert Artefact.open(str(tmp_path / "summary"), Kind.SUMMARY).manifest.counts["steps"] == 4
+    assert not checkpoint.exists()
+
+
+def test_a_summary_of_other_items_is_refused(
+    summary: str, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taste_dataset(tmp_path / "other", 40, 50, seed=1)
+    assert main(["evaluate", summary, "--data", str(tmp_path / "other")]) == 2
+    assert "knows other items" in capsys.readouterr().err
