@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
@@ -9,8 +10,11 @@ from typing import Annotated
 import typer
 
 from jobs import console
-from jobs.options import Address, Cpus, Debug, Json, Seed
+from jobs.options import Address, Cpus, Debug, Json, MemoryLimit, Seed, bytes_of, require
+from pipeline.artefact import Artefact
 from pipeline.dataset import Dataset
+from pipeline.errors import InputError
+from pipeline.learners import Learner, Lesson
 from pipeline.scoring import evaluate_all
 from pipeline.session import ray_session
 from pipeline.workers import Pool
@@ -22,9 +26,13 @@ class Part(StrEnum):
 
 
 def evaluate(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="One or more models.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="One or more models or summaries.")],
     data: Annotated[str, typer.Option(help="The dataset whose users are predicted.")],
     part: Annotated[Part, typer.Option(help="What is predicted.")] = Part.TEST,
+    learner: Annotated[
+        Learner, typer.Option(help="What is trained on a summary. ease, mf: tuned on the dataset's validation part.")
+    ] = Learner.INFINITE_AE,
+    memory_limit: MemoryLimit = None,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
@@ -32,19 +40,41 @@ def evaluate(
     cpus: Cpus = None,
 ) -> None:
     """HR, Recall, nDCG, PSP and AUC of models on held-out interactions; at test the context includes validation."""
-    dataset = Dataset.open(data)
-    with ray_session(address=address, cpus=cpus), Pool() as pool, console.progress() as report:
-        evaluations = list(evaluate_all(models, dataset, pool, part=part, seed=seed, report=report))
+    limit, dataset = bytes_of(memory_limit), Dataset.open(data)
+    lessons: list[Lesson] = []
+    if learner != Learner.INFINITE_AE:
+        lessons = [Lesson.of(model, dataset, learner, seed=seed) for model in models]
+    elif memory_limit is not None:
+        raise InputError("--memory-limit goes with a --learner that is trained here: ease or mf.")
+    with ray_session(address=address, cpus=cpus) as cluster, console.progress() as report, ExitStack() as stack:
+        for lesson in lessons:
+            require(lesson.plan, limit or cluster.memory)
+        fitted = [stack.enter_context(lesson.fitted(report)) for lesson in lessons]
+        evaluated = [str(model.location) for model in fitted] or models
+        pool = stack.enter_context(Pool())
+        evaluations = list(evaluate_all(evaluated, dataset, pool, part=part, seed=seed, report=report))
+    trained = [{"learner": learner, **_chosen(model)} for model in fitted] or [{} for _ in models]
     if as_json:
         results = [
-            {"model": model, "part": part, **asdict(result)} for model, result in zip(models, evaluations, strict=True)
+            {"model": model, **how, "part": part, **asdict(result)}
+            for model, how, result in zip(models, trained, evaluations, strict=True)
         ]
         console.show_json({"evaluations": results})
         return
     first = evaluations[0]
     skipped = f", {first.skipped:,} without {part} items skipped" if first.skipped else ""
     console.show_table(
-        f"{part}: {first.users:,} users{skipped}",
+        f"{part}: {first.users:,} users{skipped}" + (f", {learner} trained on each summary" if lessons else ""),
         ["model", *console.HEADLINE_METRICS, "seconds"],
         [[model, *console.metric_cells(result)] for model, result in zip(models, evaluations, strict=True)],
     )
+    for uri, model in zip(models, fitted, strict=False):
+        console.result(
+            f"{uri}: {learner}, " + ", ".join(f"{name} {value:.4g}" for name, value in _chosen(model).items())
+        )
+
+
+def _chosen(model: Artefact) -> dict[str, float]:
+    """The hyper-parameters that validation chose."""
+    config = model.manifest.config
+    return {name: config[name] for name in ("factors", "alpha", "lambda") if name in config}

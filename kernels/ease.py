@@ -15,7 +15,7 @@ from kernels.tiles import Layout, Tiles
 
 
 def item_gram(train: sp.csr_array, layout: Layout, out: Tiles) -> None:
-    """out ← the lower tiles of XᵀX, float32: exact co-occurrence counts up to 2²⁴."""
+    """out ← the lower tiles of XᵀX, float32: of binary rows exact co-occurrence counts up to 2²⁴."""
     by_item = train.T.tocsr()
     for i, j in layout.lower():
         out[i, j] = inner_products(by_item[layout.span(i)], by_item[layout.span(j)])

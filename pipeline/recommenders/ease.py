@@ -76,13 +76,22 @@ def plan_ease(dataset: Dataset, config: EASEConfig) -> Plan:
     )
 
 
-def fit_ease(dataset: Dataset, writer: ArtefactWriter, config: EASEConfig, *, report: Report = silent) -> Artefact:
+def fit_ease(
+    dataset: Dataset,
+    writer: ArtefactWriter,
+    config: EASEConfig,
+    *,
+    train: sp.csr_array | None = None,
+    report: Report = silent,
+) -> Artefact:
     """Fit every λ of the grid, keep the best on validation, publish it as a model.
 
-    Raises `InputError` if no candidate is positive definite in float32.
+    X is `train` (rows × items, of any weights) where it is given, else the dataset's training users. Raises
+    `InputError` if no candidate is positive definite in float32.
     """
     validation = Validation(dataset, seed=config.seed)
-    train = validation.histories.training_matrix()
+    if train is None:
+        train = validation.histories.training_matrix()
     users, items = train.shape
     trials: list[Trial] = []
     best = np.empty((0, items), np.float32)
