@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from kernels.distillation import summary_dual
+from kernels.distillation import solve_summary
 from kernels.kernel_matrix import KernelRows, kernel_block
 from kernels.ntk import NTK
 from pipeline.artefact import Artefact, ArtefactWriter, FileRecord
@@ -55,7 +55,7 @@ class Summary:
         if DUAL in artefact.manifest.files:
             dual = read_tensor(artefact, DUAL)
         else:
-            dual = np.asarray(summary_dual(ntk, jnp.asarray(rows), config["lambda"]))
+            dual = np.asarray(solve_summary(ntk, jnp.asarray(rows), config["lambda"]))
         return cls(ntk, KernelRows.of(sp.csr_array(rows)), dual)
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
