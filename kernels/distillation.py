@@ -50,6 +50,18 @@ solve_summary = jax.jit(summary_dual, static_argnames="ntk")
 """`summary_dual`, compiled once a shape: `solve_summary(ntk, S, λ)`."""
 
 
+class Batch(NamedTuple):
+    """Users to be predicted. All matrices are CSR, users × items, targets and left-out items binary and disjoint."""
+
+    context: sp.csr_array
+    """The kernel's input."""
+    targets: sp.csr_array
+    left_out: sp.csr_array
+    """Items that are not in the softmax."""
+    weights: Float[np.ndarray, " users"]
+    """Of each user in the sum."""
+
+
 class BlockGradients(NamedTuple):
     """The loss of a block of users, added up, and its derivatives with respect to α and, through K(x, S), to S."""
 
@@ -62,45 +74,29 @@ def block_gradients(
     ntk: NTK,
     summary: Float[np.ndarray, "budget items"],
     dual: Float[np.ndarray, "budget items"],
-    *,
-    context: sp.csr_array,
-    targets: sp.csr_array,
-    left_out: sp.csr_array,
-    weights: Float[np.ndarray, " users"],
+    batch: Batch,
 ) -> BlockGradients:
-    """The multinomial loss of users with these contexts, and its gradients, by JAX's default device.
-
-    Args:
-        ntk: the kernel.
-        summary: S, as the kernel sees it.
-        dual: α, held fixed.
-        context: CSR users × items, the kernel's input.
-        targets: binary CSR users × items.
-        left_out: binary CSR users × items, disjoint from the targets: not in the softmax.
-        weights: of each user in the sum.
-    """
+    """The multinomial loss of a batch of users under S and α (each held fixed), on JAX's default device."""
     if jax.default_backend() == "cpu":
-        return _on_cpu(ntk, summary, dual, context, targets, left_out, weights)
-    return accelerator_block_gradients(ntk, summary, dual, context, targets, left_out, weights)
+        return _on_cpu(ntk, summary, dual, batch)
+    return accelerator_block_gradients(ntk, summary, dual, batch)
 
 
 def _on_cpu(
     ntk: NTK,
     summary: Float[np.ndarray, "budget items"],
     dual: Float[np.ndarray, "budget items"],
-    context: sp.csr_array,
-    targets: sp.csr_array,
-    left_out: sp.csr_array,
-    weights: Float[np.ndarray, " users"],
+    batch: Batch,
 ) -> BlockGradients:
     """Sparse and dense products in NumPy and SciPy, the kernel and its derivative in JAX."""
+    context, *target = batch
     users, items = context.shape
     surplus = -users % _SHAPE_STEP  # XLA compiles once a shape
     inner = np.pad(product(context, summary.T), ((0, surplus), (0, 0)))
     norms = np.pad(np.asarray(context.multiply(context).sum(axis=1), summary.dtype).ravel(), (0, surplus))
     squares = np.einsum("ui,ui->u", summary, summary)
     kernel = np.asarray(ntk_block(ntk, inner, norms, squares, items=items))[:users]
-    loss, d_kernel, d_dual = multinomial_gradients(kernel, dual, targets, left_out, weights)
+    loss, d_kernel, d_dual = multinomial_gradients(kernel, dual, *target)
     d_inner, d_squares = _kernel_pull_back(
         ntk, inner, norms, squares, np.pad(d_kernel, ((0, surplus), (0, 0))), items=items
     )
@@ -124,20 +120,17 @@ def accelerator_block_gradients(
     ntk: NTK,
     summary: Float[np.ndarray, "budget items"],
     dual: Float[np.ndarray, "budget items"],
-    context: sp.csr_array,
-    targets: sp.csr_array,
-    left_out: sp.csr_array,
-    weights: Float[np.ndarray, " users"],
+    batch: Batch,
 ) -> BlockGradients:
     """`block_gradients` as one compiled function on JAX's default device: for GPUs and TPUs."""
     loss, (d_dual, d_summary) = _loss_and_gradients(
         jnp.asarray(dual),
         jnp.asarray(summary),
         ntk,
-        dense_on_device(context).astype(jnp.float32),
-        entries(targets),
-        entries(left_out),
-        jnp.asarray(weights),
+        dense_on_device(batch.context).astype(jnp.float32),
+        entries(batch.targets),
+        entries(batch.left_out),
+        jnp.asarray(batch.weights),
     )
     return BlockGradients(float(loss), np.asarray(d_dual), np.asarray(d_summary))
 

@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from kernels.distillation import (
+    Batch,
     accelerator_block_gradients,
     block_gradients,
     summary_dual,
@@ -49,9 +50,9 @@ class Problem:
         return jnp.sum(self.weights * (self.targets.sum(1) * lse - (self.targets * scores).sum(1)))
 
     @property
-    def sparse(self) -> dict[str, sp.csr_array]:
-        context, targets = sp.csr_array(self.context), sp.csr_array(self.targets)
-        return {"context": context, "targets": targets, "left_out": context}
+    def batch(self) -> Batch:
+        context = sp.csr_array(self.context)
+        return Batch(context, sp.csr_array(self.targets), context, self.weights)
 
 
 @pytest.mark.parametrize("route", [block_gradients, accelerator_block_gradients])
@@ -66,7 +67,7 @@ def test_block_gradients_are_those_of_the_dense_formula(route: object, x64: bool
     with jax.enable_x64(x64):
         problem = Problem(np.float64 if x64 else np.float32)
         run = block_gradients if route is block_gradients else accelerator_block_gradients
-        found = run(ntk, problem.summary, dual.astype(problem.summary.dtype), **problem.sparse, weights=problem.weights)
+        found = run(ntk, problem.summary, dual.astype(problem.summary.dtype), problem.batch)
     assert found.loss == pytest.approx(float(loss), rel=tolerance)
     np.testing.assert_allclose(found.dual, d_dual, atol=tolerance * np.abs(d_dual).max())
     np.testing.assert_allclose(found.summary, d_summary, atol=tolerance * np.abs(d_summary).max())
@@ -107,5 +108,5 @@ def test_gradients_are_finite_on_duplicate_empty_and_full_rows() -> None:
     assert np.isfinite(jax.grad(through_the_solve)(jnp.asarray(problem.summary))).all()
     full = np.ones_like(problem.summary)
     for summary in (problem.summary, full, np.zeros_like(full)):
-        for part in block_gradients(NTK(), summary, full, **problem.sparse, weights=problem.weights):
+        for part in block_gradients(NTK(), summary, full, problem.batch):
             assert np.isfinite(part).all()

@@ -10,7 +10,7 @@ import ray
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from kernels.distillation import BlockGradients, block_gradients
+from kernels.distillation import Batch, BlockGradients, block_gradients
 from kernels.kernel_matrix import KernelRows, kernel_block
 from kernels.metrics import BlockMetrics, combine, propensity_weights
 from kernels.ntk import NTK
@@ -60,10 +60,8 @@ class PartWorker:
         # Relative to the mean number of targets, so that ω does not change the scale of the loss
         expected = self._dataset.mean_train_interactions * (config.drop if left_out is context else 1.0)
         weights = ((expected / sizes) ** config.user_weight).astype(np.float32)
-        gradients = block_gradients(
-            config.ntk, summary, dual, context=context, targets=targets, left_out=left_out, weights=weights
-        )
-        return gradients, train.shape[0]
+        users = Batch(context, targets, left_out, weights)
+        return block_gradients(config.ntk, summary, dual, users), train.shape[0]
 
     def judge(
         self,
