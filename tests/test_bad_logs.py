@@ -18,6 +18,7 @@ import pytest
 from jobs.cli import main
 from pipeline.dataset import Dataset
 from pipeline.ingest import IngestConfig, ingest
+from tests.sentence import assert_one_sentence
 
 ROOT = Path(__file__).parents[1]
 
@@ -157,13 +158,7 @@ def test_bad_logs(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     names = {"log": log, "parent": tmp_path}
     options = [option.format(**names) for option in options]
     assert main(["ingest", str(log), "--out", str(out), *options]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    sentences = [line for line in printed.err.splitlines() if line.startswith("infrec: ")]
-    assert len(sentences) == 1
-    assert expected.format(**names) in sentences[0]
-    assert sentences[0].endswith(".")
-    assert "Traceback" not in printed.err
+    assert assert_one_sentence(capsys, expected.format(**names)).endswith(".")
     assert not out.exists()
     assert not (tmp_path / ".out.partial").exists()
 

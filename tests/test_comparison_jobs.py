@@ -10,6 +10,7 @@ import pytest
 from jobs.cli import main
 from pipeline.session import Cluster
 from tests.builders import taste_dataset
+from tests.sentence import assert_one_sentence
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,5 @@ def test_it_refuses_in_one_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["distill", dataset, "--out", str(tmp_path / "summary"), "--method", "svp-cf", *options]) == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("infrec: ")]
-    assert len(said) == 1 and sentence in said[0], said
+    assert_one_sentence(capsys, sentence)
     assert not list(tmp_path.iterdir())

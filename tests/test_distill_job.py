@@ -11,6 +11,7 @@ from jobs.cli import main
 from pipeline.artefact import Artefact, Kind
 from pipeline.session import Cluster
 from tests.builders import taste_dataset
+from tests.sentence import assert_one_sentence
 
 SHORT = ["--budget", "10", "--steps", "4", "--validate-every", "2", "--draws", "20"]
 
@@ -89,8 +90,7 @@ def test_it_refuses_in_one_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["distill", dataset, "--out", str(tmp_path / "summary"), *options]) == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("infrec: ")]
-    assert len(said) == 1 and sentence in said[0]
+    assert_one_sentence(capsys, sentence)
     assert list(tmp_path.iterdir()) == []
 
 

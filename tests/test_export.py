@@ -21,6 +21,7 @@ from pipeline.export import Format, file_content
 from pipeline.interactions import Choice, interactions
 from pipeline.recommenders.summary import USERS
 from tests.builders import taste_dataset, write_summary
+from tests.sentence import assert_one_sentence
 
 BUDGET, ITEMS, USUAL = 12, 60, 19
 
@@ -183,7 +184,7 @@ def test_it_refuses_in_one_sentence(
     summary: Artefact, tmp_path: Path, options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(summary.location), "--out", str(tmp_path / "out"), *options]) == 2
-    _assert_one_sentence(capsys, sentence)
+    assert_one_sentence(capsys, sentence)
     assert not list(tmp_path.iterdir())
 
 
@@ -192,7 +193,7 @@ def test_only_summaries_and_nothing_is_replaced_unasked(
 ) -> None:
     def refused(source: object, out: Path, sentence: str, *options: str) -> None:
         assert main(["export", str(source), "--out", str(out), *options]) == 2
-        _assert_one_sentence(capsys, sentence)
+        assert_one_sentence(capsys, sentence)
 
     dataset = summary.location.parent / "dataset"
     refused(dataset, tmp_path / "out", "is a dataset, not a summary.")
@@ -214,7 +215,7 @@ def test_a_summary_that_does_not_count_its_users(
     (tmp_path / "old" / "manifest.json").write_bytes(old.to_json())
     command = ["export", str(tmp_path / "old"), "--out", str(tmp_path / "out"), "--interactions"]
     assert main(command) == 2
-    _assert_one_sentence(capsys, "does not say how many users it was made from: give --per-user.")
+    assert_one_sentence(capsys, "does not say how many users it was made from: give --per-user.")
     assert main([*command, "--per-user", "3"]) == 0
 
 
@@ -225,10 +226,3 @@ def test_an_item_id_that_recbole_could_not_read(item: str) -> None:
         file_content(matrix, pa.array([item]), Format.INTER, with_weights=True)
     content = file_content(matrix, pa.array([item]), Format.CSV, with_weights=False).to_pybytes().decode()
     assert list(csv.reader(content.splitlines(keepends=True)))[1] == ["0", item]
-
-
-def _assert_one_sentence(capsys: pytest.CaptureFixture[str], sentence: str) -> None:
-    captured = capsys.readouterr()
-    said = [line for line in captured.err.splitlines() if line.startswith("infrec: ")]
-    assert len(said) == 1 and sentence in said[0], captured.err
-    assert not captured.out

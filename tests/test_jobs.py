@@ -22,6 +22,7 @@ import scipy.sparse as sp
 from jobs.cli import main
 from pipeline.session import Cluster
 from tests.builders import split_matrix, taste_matrix, write_dataset
+from tests.sentence import assert_one_sentence
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -89,7 +90,7 @@ def test_fit_refuses_in_one_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["fit", dataset, "--out", str(tmp_path / "model"), *options]) == 2
-    _assert_one_sentence(capsys, sentence)
+    assert_one_sentence(capsys, sentence)
     assert not list(tmp_path.iterdir())
 
 
@@ -100,14 +101,14 @@ def test_recommend_refuses_a_k_that_there_is_not(
     dataset: str, model: str, tmp_path: Path, k: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["recommend", model, "--data", dataset, "--k", k, "--out", str(tmp_path / "out")]) == 2
-    _assert_one_sentence(capsys, sentence)
+    assert_one_sentence(capsys, sentence)
     assert not list(tmp_path.iterdir())
 
 
 def test_datasets_that_cannot_be_trusted(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def refused(sentence: str) -> None:
         assert main(["fit", str(tmp_path / "data"), "--out", str(tmp_path / "model")]) == 2
-        _assert_one_sentence(capsys, sentence)
+        assert_one_sentence(capsys, sentence)
         assert not (tmp_path / "model").exists()
 
     refused(f"There is no dataset at {tmp_path / 'data'}.")
@@ -138,9 +139,9 @@ def test_datasets_that_cannot_be_trusted(dataset: str, tmp_path: Path, capsys: p
 def test_what_is_there_is_replaced_only_on_demand(dataset: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = (Path(model) / "manifest.json").read_bytes()
     assert main(["fit", dataset, "--model", "popularity", "--out", model]) == 2
-    _assert_one_sentence(capsys, "exists: choose another --out, or say --overwrite to replace it.")
+    assert_one_sentence(capsys, "exists: choose another --out, or say --overwrite to replace it.")
     assert main(["fit", dataset, "--model", "popularity", "--out", dataset, "--overwrite"]) == 2
-    _assert_one_sentence(capsys, "exists and is not a model: --overwrite will not remove it.")
+    assert_one_sentence(capsys, "exists and is not a model: --overwrite will not remove it.")
     assert (Path(model) / "manifest.json").read_bytes() == before
 
     assert main(["fit", dataset, "--out", model, "--lambda", "5", "--exponents", "0.4,0.25", "--overwrite"]) == 0
@@ -152,14 +153,14 @@ def test_a_model_of_other_items_is_refused(
 ) -> None:
     write_dataset(tmp_path / "other", *split_matrix(taste_matrix(50, 61, seed=1), seed=1))
     assert main(["evaluate", model, "--data", str(tmp_path / "other")]) == 2
-    _assert_one_sentence(capsys, "knows other items than")
+    assert_one_sentence(capsys, "knows other items than")
 
 
 def test_one_user_and_one_item(cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, nothing = sp.csr_array(np.ones((1, 1), np.float32)), sp.csr_array((1, 1), dtype=np.float32)
     write_dataset(tmp_path / "one", one, nothing, nothing, shards=1)
     assert main(["fit", str(tmp_path / "one"), "--out", str(tmp_path / "model")]) == 2
-    _assert_one_sentence(capsys, "has no validation interactions to choose λ on.")
+    assert_one_sentence(capsys, "has no validation interactions to choose λ on.")
 
 
 def test_ctrl_c_leaves_nothing_behind_that_a_reader_accepts(tmp_path: Path) -> None:
@@ -176,13 +177,6 @@ def test_ctrl_c_leaves_nothing_behind_that_a_reader_accepts(tmp_path: Path) -> N
     assert job.returncode == 130
     assert "interrupted" in errors and "Traceback" not in errors
     assert not (tmp_path / "model").exists()
-
-
-def _assert_one_sentence(capsys: pytest.CaptureFixture[str], sentence: str) -> None:
-    captured = capsys.readouterr()
-    said = [line for line in captured.err.splitlines() if line.startswith("infrec: ")]
-    assert len(said) == 1 and sentence in said[0], captured.err
-    assert "Traceback" not in captured.err and not captured.out
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -22,6 +22,7 @@ from pipeline.recommenders.mf import MF
 from pipeline.session import Cluster
 from tests import oracles
 from tests.builders import taste_dataset, write_dataset, write_summary
+from tests.sentence import assert_one_sentence
 
 USERS, ITEMS, BUDGET = 300, 64, 60
 
@@ -140,10 +141,7 @@ def test_it_refuses_in_one_sentence(
 
     def refused(sentence: str, *arguments: str) -> None:
         assert main(["evaluate", *arguments]) == 2
-        captured = capsys.readouterr()
-        said = [line for line in captured.err.splitlines() if line.startswith("infrec: ")]
-        assert len(said) == 1 and sentence in said[0], captured.err
-        assert not captured.out
+        assert_one_sentence(capsys, sentence)
 
     refused("'infinite-ae', 'ease', 'mf'", given, "--data", data, "--learner", "oracle")
     refused("--memory-limit goes with a --learner that is trained here", given, "--data", data, "--memory-limit", "1GB")

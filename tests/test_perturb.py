@@ -16,6 +16,7 @@ from pipeline.errors import InputError
 from pipeline.perturb import PerturbConfig, perturb
 from tests.builders import taste_dataset, write_dataset
 from tests.models import checksums
+from tests.sentence import assert_one_sentence
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -128,8 +129,7 @@ def test_rates_out_of_range_are_refused(
     dataset: Dataset, tmp_path: Path, options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["perturb", str(dataset.artefact.location), "--out", str(tmp_path / "noisy"), *options]) == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("infrec: ")]
-    assert len(said) == 1 and sentence in said[0], said
+    assert_one_sentence(capsys, sentence)
     assert not list(tmp_path.iterdir())
 
 
