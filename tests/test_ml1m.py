@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.artefact import ArtefactWriter, Kind
 from pipeline.dataset import Dataset
-from pipeline.distillation import ComparisonConfig, Method, summarise
+from pipeline.distillation import ComparisonConfig, DistillConfig, Method, distill, summarise
 from pipeline.ingest import IngestConfig, Split, ingest
 from pipeline.recommenders.base import VALIDATION
 from pipeline.scoring import evaluate
@@ -72,3 +72,13 @@ def test_summaries_of_real_users(
     writer = ArtefactWriter(tmp_path / "summary", Kind.SUMMARY, purpose={})
     summary = summarise(ml1m, writer, ComparisonConfig(method=method, budget=500), workers)
     assert evaluate(str(summary.location), ml1m, workers).metrics["nDCG@10"] == pytest.approx(expected, abs=within)
+
+
+def test_a_hundred_synthetic_users_do_better_than_the_paper_s(ml1m: Dataset, tmp_path: Path, workers: Pool) -> None:
+    """94.1 % of all users' HR@10 is the paper's; here after less than half of the default's steps."""
+    config = DistillConfig.for_budget(100, steps=120, validate_every=60)
+    with ArtefactWriter(tmp_path / "summary", Kind.SUMMARY, purpose={}) as writer:
+        summary = distill(ml1m, writer, config, workers)
+    metrics = evaluate(str(summary.location), ml1m, workers).metrics
+    assert metrics["HR@10"] >= 0.941 * PAPER["HR@10"]
+    assert metrics["nDCG@10"] >= 0.941 * PAPER["nDCG@10"]
