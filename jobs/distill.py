@@ -39,7 +39,7 @@ def distill(
     objective: Annotated[
         Objective, typer.Option(help="What is predicted of a user: all items, or those held out of the context.")
     ] = _DEFAULT.objective,
-    drop: Annotated[float | None, typer.Option(help=f"Held-out: the part of a user's items that is. {_BY}")] = None,
+    drop: Annotated[float | None, typer.Option(help=f"Held-out: the part of a user's items to predict. {_BY}")] = None,
     user_weight: Annotated[
         float, typer.Option(help="0: active users weigh more in the loss (the paper's); 1: all users the same.")
     ] = _DEFAULT.user_weight,
