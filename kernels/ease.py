@@ -26,7 +26,6 @@ def item_weights(
 ) -> None:
     """out ← B; `inverse` is scratch memory for the tiles of P. Raises `tiles.NotPositiveDefinite`."""
     tiles.copy_with_ridge(gram, inverse, layout, lam)
-    tiles.cholesky(inverse, layout)
     tiles.invert(inverse, layout)
     diagonal = np.concatenate([np.diag(inverse[i, i]) for i in range(layout.count)])
     for span in layout.spans():

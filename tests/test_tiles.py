@@ -111,21 +111,9 @@ def test_array_tiles_copy_what_they_are_given(layout: Layout, dtype: np.dtype) -
         memory[0, 1]
 
 
-def test_cholesky_leaves_the_factor_and_its_diagonal_inverses(layout: Layout, dtype: np.dtype) -> None:
-    matrix = positive_definite(layout.size)
-    lower = cut(matrix.astype(dtype), layout)
-    tiles.cholesky(lower, layout)
-    factor = joined(lower, layout)
-    assert factor.dtype == dtype
-    for span in layout.spans():
-        factor[span, span] = np.linalg.inv(factor[span, span])
-    assert_solved(factor, np.linalg.cholesky(matrix), condition=CONDITION)
-
-
 def test_inverse(layout: Layout, dtype: np.dtype) -> None:
     matrix = positive_definite(layout.size)
     lower = cut(matrix.astype(dtype), layout)
-    tiles.cholesky(lower, layout)
     tiles.invert(lower, layout)
     assert joined(lower, layout).dtype == dtype
     assert_solved(symmetric(lower, layout), np.linalg.inv(matrix), condition=CONDITION)
@@ -163,30 +151,23 @@ def test_a_matrix_without_a_factor_is_refused_with_the_rows(bad_row: int, dtype:
     start = bad_row // TILE * TILE
     message = f"not positive definite in {dtype} at rows {start}–{min(start + TILE, layout.size) - 1}.*larger ridge"
     with pytest.raises(NotPositiveDefinite, match=message):
-        tiles.cholesky(cut(matrix, layout), layout)
+        tiles.invert(cut(matrix, layout), layout)
 
 
 def test_a_singular_matrix_is_refused(dtype: np.dtype) -> None:
     layout = Layout(3 * TILE, TILE)
     with pytest.raises(NotPositiveDefinite):
-        tiles.cholesky(cut(-1e-3 * np.eye(layout.size, dtype=dtype) + 1, layout), layout)
+        tiles.invert(cut(-1e-3 * np.eye(layout.size, dtype=dtype) + 1, layout), layout)
 
 
-def test_the_algebra_does_not_ask_where_a_tile_lies(tmp_path: Path) -> None:
+def test_products_do_not_ask_where_a_tile_lies(tmp_path: Path) -> None:
     layout = Layout(3 * TILE + 5, TILE)
-    matrix = positive_definite(layout.size)
-    gram = FileTiles(tmp_path / "gram")
-    gram.update(cut(matrix, layout))
-    in_files, in_memory = FileTiles(tmp_path / "inverse"), ArrayTiles(layout, np.float64)
-    for inverse, source in ((in_files, gram), (in_memory, cut(matrix, layout))):
-        tiles.copy_with_ridge(source, inverse, layout, 0.5)
-        tiles.cholesky(inverse, layout)
-        tiles.invert(inverse, layout)
-    assert tiles.trace(gram, layout) == tiles.trace(cut(matrix, layout), layout)
-    assert len(in_files) == len(in_memory)
-    np.testing.assert_array_equal(joined(in_files, layout), joined(in_memory, layout))
-    right = np.ones((layout.size, 2))
+    in_memory, in_files = cut(positive_definite(layout.size), layout), FileTiles(tmp_path / "matrix")
+    in_files.update(in_memory)
+    right, some = np.ones((layout.size, 2)), np.array([1, TILE, 3 * TILE])
+    assert tiles.trace(in_files, layout) == tiles.trace(in_memory, layout)
     assert tiles.multiply(in_files, layout, right).tobytes() == tiles.multiply(in_memory, layout, right).tobytes()
+    assert tiles.columns(in_files, layout, some).tobytes() == tiles.columns(in_memory, layout, some).tobytes()
 
 
 def test_bytes_do_not_depend_on_the_number_of_cores() -> None:
