@@ -50,7 +50,8 @@ def accelerator_inner_products(rows: sp.csr_array, columns: sp.csr_array) -> Flo
     Binary rows go through the matrix units as int8 × int8 → int32 and stay exact; other rows are multiplied in
     float32 with no reduced precision inside.
     """
-    return dense_inner_products(product_operand(rows), product_operand(columns))
+    products: Array = dense_inner_products(product_operand(rows), product_operand(columns))
+    return products
 
 
 def product_operand(rows: sp.csr_array) -> Shaped[Array, "rows aligned_items"]:
