@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from kernels.inner_products import dense_on_device
 from kernels.multinomial import Entries, multinomial_gradients, multinomial_loss
 from kernels.ntk import NTK, ntk_block
-from kernels.sparse import product, transposed_product
+from kernels.sparse import product, transposed_product, with_empty_rows
 
 _PRECISION = jax.lax.Precision.HIGHEST
 _SHAPE_STEP = 128
@@ -123,14 +123,15 @@ def accelerator_block_gradients(
     batch: Batch,
 ) -> BlockGradients:
     """`block_gradients` as one compiled function on JAX's default device: for GPUs and TPUs."""
-    loss, (d_dual, d_summary) = _loss_and_gradients(
+    context, targets, left_out = (with_empty_rows(matrix, _SHAPE_STEP) for matrix in batch[:3])
+    loss, (d_dual, d_summary) = loss_and_gradients(
         jnp.asarray(dual),
         jnp.asarray(summary),
         ntk,
-        dense_on_device(batch.context).astype(jnp.float32),
-        entries(batch.targets),
-        entries(batch.left_out),
-        jnp.asarray(batch.weights),
+        dense_on_device(context).astype(jnp.float32),
+        entries(targets),
+        entries(left_out),
+        jnp.asarray(np.pad(batch.weights, (0, context.shape[0] - len(batch.weights)))),
     )
     return BlockGradients(float(loss), np.asarray(d_dual), np.asarray(d_summary))
 
@@ -144,7 +145,8 @@ def _loss(
     return multinomial_loss(kernel, dual, targets, left_out, weights)
 
 
-_loss_and_gradients = jax.jit(jax.value_and_grad(_loss, argnums=(0, 1)), static_argnames="ntk")
+loss_and_gradients = jax.jit(jax.value_and_grad(_loss, argnums=(0, 1)), static_argnames="ntk")
+"""Of a block that lies on the device already: the loss, then (dα, dS)."""
 
 
 def entries(matrix: sp.csr_array) -> Entries:

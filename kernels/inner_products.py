@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Array, Float, Float32, Int, Shaped
 
 from kernels.sparse import product
 
@@ -16,6 +16,9 @@ _DENSE_FLOPS = 100e9
 _SPARSE_DENSE_FLOPS = 25e9
 _SPARSE_SPARSE_PRODUCTS = 0.4e9
 _FILL_BYTES = 2e9
+
+_ALIGNMENT = 16
+"""Items, on an accelerator: its int8 units read 16 bytes at once, and XLA itself pads only to multiples of 4."""
 
 
 def squared_norms(rows: sp.csr_array) -> Float[np.ndarray, " rows"]:
@@ -47,12 +50,27 @@ def accelerator_inner_products(rows: sp.csr_array, columns: sp.csr_array) -> Flo
     Binary rows go through the matrix units as int8 × int8 → int32 and stay exact; other rows are multiplied in
     float32 with no reduced precision inside.
     """
-    left, right = dense_on_device(rows), dense_on_device(columns)
-    if left.dtype == right.dtype == jnp.int8:
-        products: Array = _integer_products(left, right).astype(jnp.float32)
-    else:
-        products = _float_products(left.astype(jnp.float32), right.astype(jnp.float32))
+    products: Array = dense_inner_products(product_operand(rows), product_operand(columns))
     return products
+
+
+def product_operand(rows: sp.csr_array) -> Shaped[Array, "rows aligned_items"]:
+    """The rows, dense on the device, with items that nobody has up to a multiple of `_ALIGNMENT`."""
+    users, items = rows.shape
+    aligned = (users, items + -items % _ALIGNMENT)
+    return dense_on_device(sp.csr_array((rows.data, rows.indices, rows.indptr), shape=aligned))
+
+
+@jax.jit
+def dense_inner_products(
+    left: Shaped[Array, "rows items"], right: Shaped[Array, "columns items"]
+) -> Float32[Array, "rows columns"]:
+    """⟨x, y⟩ for every pair of rows that lie on the device already: exact where both are int8."""
+    if left.dtype == right.dtype == jnp.int8:
+        contract_items = (((1,), (1,)), ((), ()))
+        counts = jax.lax.dot_general(left, right, contract_items, preferred_element_type=jnp.int32)
+        return counts.astype(jnp.float32)
+    return jnp.matmul(left.astype(jnp.float32), right.astype(jnp.float32).T, precision=jax.lax.Precision.HIGHEST)
 
 
 def _dense_dense(rows: sp.csr_array, columns: sp.csr_array) -> np.ndarray:
@@ -89,13 +107,3 @@ def dense_on_device(rows: sp.csr_array) -> Array:
 @jax.jit(static_argnames="shape")
 def _scatter(row_of: Array, item_of: Array, values: Array, *, shape: tuple[int, int]) -> Array:
     return jnp.zeros(shape, values.dtype).at[row_of, item_of].set(values, mode="drop")
-
-
-@jax.jit
-def _integer_products(left: Array, right: Array) -> Array:
-    return jax.lax.dot_general(left, right, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32)
-
-
-@jax.jit
-def _float_products(left: Array, right: Array) -> Array:
-    return jnp.matmul(left, right.T, precision=jax.lax.Precision.HIGHEST)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from kernels.inner_products import accelerator_inner_products, inner_products, squared_norms
 from kernels.ntk import NTK, ntk_block
+from kernels.sparse import with_empty_rows
 
 _SHAPE_STEP = 512
 """Blocks are computed in multiples of this: XLA compiles once a shape, and the last block of anything is shorter."""
@@ -32,11 +33,8 @@ class KernelRows:
 
     def padded(self) -> KernelRows:
         """With all-zero rows up to the next multiple of `_SHAPE_STEP`."""
-        users, items = self.rows.shape
-        surplus = -users % _SHAPE_STEP
-        indptr = np.pad(self.rows.indptr, (0, surplus), mode="edge")
-        rows = sp.csr_array((self.rows.data, self.rows.indices, indptr), shape=(users + surplus, items))
-        return KernelRows(rows, np.pad(self.squares, (0, surplus)))
+        rows = with_empty_rows(self.rows, _SHAPE_STEP)
+        return KernelRows(rows, np.pad(self.squares, (0, rows.shape[0] - self.rows.shape[0])))
 
 
 def kernel_block(ntk: NTK, rows: KernelRows, columns: KernelRows) -> Float[np.ndarray, "rows columns"]:

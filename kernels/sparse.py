@@ -1,4 +1,4 @@
-"""Sparse matrices: products with dense ones at the speed of the cache, and some of the entries alone."""
+"""Sparse matrices: products with dense ones at the speed of the cache, some of the entries alone, padding."""
 
 from __future__ import annotations
 
@@ -32,6 +32,14 @@ def chosen_entries(matrix: sp.csr_array, entries: Bool[np.ndarray, " entries"]) 
     """The matrix with only those of its entries."""
     indptr = np.concatenate([[0], np.cumsum(entries)])[matrix.indptr].astype(matrix.indptr.dtype)
     return sp.csr_array((matrix.data[entries], matrix.indices[entries], indptr), shape=matrix.shape)
+
+
+def with_empty_rows(matrix: sp.csr_array, step: int) -> sp.csr_array:
+    """The matrix with all-zero rows up to the next multiple of `step`: what is compiled once a shape then sees few."""
+    rows, columns = matrix.shape
+    surplus = -rows % step
+    indptr = np.pad(matrix.indptr, (0, surplus), mode="edge")
+    return sp.csr_array((matrix.data, matrix.indices, indptr), shape=(rows + surplus, columns))
 
 
 def _strips(columns: int) -> list[slice]:

@@ -12,6 +12,7 @@ from kernels.distillation import (
     Batch,
     accelerator_block_gradients,
     block_gradients,
+    loss_and_gradients,
     summary_dual,
     summary_kernel,
 )
@@ -71,6 +72,18 @@ def test_block_gradients_are_those_of_the_dense_formula(route: object, x64: bool
     assert found.loss == pytest.approx(float(loss), rel=tolerance)
     np.testing.assert_allclose(found.dual, d_dual, atol=tolerance * np.abs(d_dual).max())
     np.testing.assert_allclose(found.summary, d_summary, atol=tolerance * np.abs(d_summary).max())
+
+
+def test_blocks_of_like_size_share_one_compiled_function() -> None:
+    """The last block of anything is shorter, and a compilation takes longer than many blocks."""
+    problem = Problem(np.float32)
+    dual = np.zeros_like(problem.summary)
+    accelerator_block_gradients(NTK(), problem.summary, dual, problem.batch)
+    compiled = loss_and_gradients._cache_size()
+    shorter = Batch(*(matrix[: USERS - 3] for matrix in problem.batch))
+    found = accelerator_block_gradients(NTK(), problem.summary, dual, shorter)
+    assert loss_and_gradients._cache_size() == compiled
+    assert found.loss == pytest.approx(block_gradients(NTK(), problem.summary, dual, shorter).loss, rel=1e-5)
 
 
 def test_the_summary_kernel_and_its_dual_are_those_of_the_oracle() -> None:

@@ -8,7 +8,13 @@ import pytest
 import scipy.sparse as sp
 
 from kernels import inner_products as routes
-from kernels.inner_products import accelerator_inner_products, inner_products, squared_norms
+from kernels.inner_products import (
+    accelerator_inner_products,
+    dense_inner_products,
+    inner_products,
+    product_operand,
+    squared_norms,
+)
 from tests.tolerances import assert_entries_close
 
 ROUTES = ["_dense_dense", "_sparse_dense", "_sparse_sparse"]
@@ -104,6 +110,16 @@ def test_accelerator_counts_are_exact_where_int8_and_bfloat16_end() -> None:
     assert products.dtype == np.float32
     assert products[-1, -1] == 3001
     np.testing.assert_array_equal(products, naive(rows, rows))
+
+
+@pytest.mark.parametrize("fractional", [False, True], ids=["binary", "fractional"])
+def test_accelerator_operands_fill_whole_words_and_lie_where_they_are_for_many_products(fractional: bool) -> None:
+    rows, columns = (random_rows(9, 3001, 0.3, seed=seed, fractional=fractional) for seed in (12, 13))
+    left, right = product_operand(rows), product_operand(columns)
+    assert left.shape == right.shape == (9, 3008)
+    assert left.dtype == (np.float32 if fractional else np.int8)
+    np.testing.assert_array_equal(dense_inner_products(left, right), accelerator_inner_products(rows, columns))
+    np.testing.assert_array_equal(left[:, :3001], rows.toarray())
 
 
 @pytest.mark.parametrize(("left", "right"), [(True, True), (True, False), (False, True)])
