@@ -6,8 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float
 
-_STRIP = 128
-"""Columns at a time: a strip of the dense factor, read in the sparse one's random order, then stays in a core's L2."""
+_STRIP = 256
+"""Columns at a time: a strip of the dense factor, read in the sparse one's random order, then stays in the cache."""
 
 
 def product(left: sp.csr_array, right: Float[np.ndarray, "inner columns"]) -> Float[np.ndarray, "rows columns"]:

@@ -118,14 +118,16 @@ def invert(tiles: Tiles, layout: Layout) -> None:
     """
     swept = [np.empty((height, layout.tile), tiles[0, 0].dtype) for height in layout.heights()]
     with _tile_workers() as each:
-        pivot: Tile | None = _inverse(tiles[0, 0], layout.span(0))
+        pivot: np.ndarray | None = _inverse(tiles[0, 0], layout.span(0))
         for k in range(layout.count):
             assert pivot is not None
             pivot = _sweep(tiles, layout, k, pivot, swept, each)
         each(lambda index: np.negative(tiles[index], out=tiles[index]), layout.lower())
 
 
-def _sweep(tiles: Tiles, layout: Layout, k: int, pivot: Tile, swept: list[np.ndarray], each: _Each) -> Tile | None:
+def _sweep(
+    tiles: Tiles, layout: Layout, k: int, pivot: np.ndarray, swept: list[np.ndarray], each: _Each
+) -> np.ndarray | None:
     """One step of `invert`; `swept` is memory for the V_i. Gives the next P, where there is one."""
     others = [i for i in range(layout.count) if i != k]
     column = {i: tiles[i, k] if i > k else tiles[k, i].T for i in others}
