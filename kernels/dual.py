@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from kernels import tiles
 from kernels.sparse import transposed_product
-from kernels.tiles import Layout, Tiles
+from kernels.tiles import FinishedTiles, Layout, Tiles
 
 _PROBES = 16
 
@@ -49,7 +49,7 @@ class CoefficientDual:
 class InverseDual:
     """The lower tiles of M with the sparse Xᵀ: nothing of size users × items."""
 
-    inverse: Tiles
+    inverse: FinishedTiles
     layout: Layout
     targets: sp.csr_array
     """Xᵀ, items × support users."""
@@ -62,7 +62,7 @@ class InverseDual:
         return transposed_product(self.targets, tiles.columns(self.inverse, self.layout, users))
 
 
-def ridge_of(gram: Tiles, layout: Layout, lam: float) -> float:
+def ridge_of(gram: FinishedTiles, layout: Layout, lam: float) -> float:
     """c = λ tr(K)/n."""
     return lam * tiles.trace(gram, layout) / layout.size
 
@@ -73,7 +73,7 @@ def solve_ridge(gram: Tiles, layout: Layout, ridge: float, out: Tiles) -> None:
     tiles.invert(out, layout)
 
 
-def residual(gram: Tiles, inverse: Tiles, layout: Layout, ridge: float, targets: sp.csr_array) -> float:
+def residual(gram: FinishedTiles, inverse: FinishedTiles, layout: Layout, ridge: float, targets: sp.csr_array) -> float:
     """The true relative residual ‖(K + c·1) M B − B‖ / ‖B‖ (Frobenius) on the system's own right-hand sides.
 
     B = X R with random signs R, items × 16: an unbiased look at all columns of X for the price of 16.

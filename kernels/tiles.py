@@ -9,7 +9,7 @@ depend on the tile size and never on the number of cores, and no LAPACK call see
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ from threadpoolctl import ThreadpoolController
 
 Tile: TypeAlias = Float[np.ndarray, "tile_rows tile_columns"]
 Tiles: TypeAlias = MutableMapping[tuple[int, int], np.ndarray]
+FinishedTiles: TypeAlias = Mapping[tuple[int, int], np.ndarray]
+"""That are only read: they may lie anywhere."""
 
 TILE = 512
 """Rows of a tile. At 512 a core multiplies tiles at its full rate, and a 6,000-row system has work for many cores."""
@@ -90,7 +92,7 @@ class ArrayTiles(MutableMapping[tuple[int, int], np.ndarray]):
         return len(self._tiles)
 
 
-def copy_with_ridge(source: Tiles, target: Tiles, layout: Layout, ridge: float) -> None:
+def copy_with_ridge(source: FinishedTiles, target: Tiles, layout: Layout, ridge: float) -> None:
     """target ← source + ridge · 1."""
     for i, j in layout.lower():
         tile = source[i, j].copy()
@@ -99,7 +101,7 @@ def copy_with_ridge(source: Tiles, target: Tiles, layout: Layout, ridge: float) 
         target[i, j] = tile
 
 
-def trace(tiles: Tiles, layout: Layout) -> float:
+def trace(tiles: FinishedTiles, layout: Layout) -> float:
     """The sum of the diagonal, in float64."""
     return float(sum(np.trace(tiles[i, i], dtype=np.float64) for i in range(layout.count)))
 
@@ -153,7 +155,9 @@ def _sweep(
     return next_pivots[0] if updates else None
 
 
-def columns(tiles: Tiles, layout: Layout, chosen: Int[np.ndarray, " columns"]) -> Float[np.ndarray, "n columns"]:
+def columns(
+    tiles: FinishedTiles, layout: Layout, chosen: Int[np.ndarray, " columns"]
+) -> Float[np.ndarray, "n columns"]:
     """The chosen columns (ascending) of the whole symmetric matrix, dense."""
     result = np.empty((layout.size, len(chosen)), tiles[0, 0].dtype)
     for i, span in enumerate(layout.spans()):
@@ -168,7 +172,9 @@ def columns(tiles: Tiles, layout: Layout, chosen: Int[np.ndarray, " columns"]) -
     return result
 
 
-def multiply(tiles: Tiles, layout: Layout, right: Float[np.ndarray, "n columns"]) -> Float[np.ndarray, "n columns"]:
+def multiply(
+    tiles: FinishedTiles, layout: Layout, right: Float[np.ndarray, "n columns"]
+) -> Float[np.ndarray, "n columns"]:
     """A · right for the symmetric A whose lower tiles these are."""
     spans = layout.spans()
     result = np.empty(right.shape, right.dtype)
@@ -184,8 +190,8 @@ def multiply(tiles: Tiles, layout: Layout, right: Float[np.ndarray, "n columns"]
     return result
 
 
-def _inverse(tile: Tile, rows: slice) -> Tile:
-    """A⁻¹ = WᵀW of one diagonal tile A = L Lᵀ, with W = L⁻¹."""
+def inverse_factor(tile: Tile, rows: slice) -> Tile:
+    """L⁻¹ of a diagonal tile A = L Lᵀ, the matrix's `rows`, with zeros above. Raises `NotPositiveDefinite`."""
     try:
         factor = scipy.linalg.cholesky(tile, lower=True, check_finite=False)
     except np.linalg.LinAlgError as error:
@@ -193,8 +199,13 @@ def _inverse(tile: Tile, rows: slice) -> Tile:
             f"not positive definite in {tile.dtype} at rows {rows.start}–{rows.stop - 1}: a larger ridge is needed"
         ) from error
     inverse, _ = scipy.linalg.lapack.get_lapack_funcs("trtri", (factor,))(factor, lower=1)
-    inverse = np.tril(inverse)
-    return np.asarray(inverse.T @ inverse)
+    return np.ascontiguousarray(np.tril(inverse))
+
+
+def _inverse(tile: Tile, rows: slice) -> Tile:
+    """A⁻¹ of one diagonal tile."""
+    factor = inverse_factor(tile, rows)
+    return np.asarray(factor.T @ factor)
 
 
 class _OneBlasThread:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kernels.tiles import Layout
+from kernels.tiles import TILE, Layout
 from pipeline.errors import DoesNotFit
 from pipeline.validation import USER_BLOCK
 
@@ -34,6 +34,11 @@ _SHARE_MATRICES = 8
 _KERNELS = 4
 """Rows × rows in the driver: inner products, kernel, its factor or eigenvectors, a temporary."""
 
+_STEP_TILES = 6
+"""Tiles in an actor that makes one: the sum, a product, two that are read, the result in bytes and on its way out."""
+_SCORING_COLUMNS = 4
+"""Users × a block of users, in an actor: columns of the inverse or the kernel, its product with it, a copy, a strip."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -41,6 +46,8 @@ class Plan:
 
     job: str
     parts: Mapping[str, int]
+    disk: int = 0
+    """Bytes of files while it runs, beside what it publishes."""
 
     @property
     def peak(self) -> int:
@@ -48,7 +55,8 @@ class Plan:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {_gigabytes(size)}" for name, size in self.parts.items())
-        return f"{self.job} needs {_gigabytes(self.peak)} ({parts})"
+        files = f" and {_gigabytes(self.disk)} of files" if self.disk else ""
+        return f"{self.job} needs {_gigabytes(self.peak)} ({parts}){files}"
 
     def require(self, limit: int | None) -> None:
         """Raise `DoesNotFit`, with the numbers, if the plan needs more than `limit` bytes."""
@@ -72,6 +80,22 @@ def plan_kernel_system(*, users: int, items: int, interactions: int, inverses: i
             "driver": _DRIVER + train,
             f"{workers} actors": workers * (_WORKER + train),
         },
+    )
+
+
+def plan_tiled_system(*, users: int, items: int, interactions: int, tile: int, candidates: int, workers: int) -> Plan:
+    """The kernel system in files: K, what is made of it for one candidate, and the best inverse so far."""
+    matrix = 4 * _lower_entries(users, tile)
+    train = _COPIES * _INTERACTION * interactions
+    step = _STEP_TILES * 4 * tile * tile
+    judging = _SCORING_COLUMNS * 4 * USER_BLOCK * users + _score_blocks(0, items) // (os.cpu_count() or 1)
+    return Plan(
+        f"The kernel system of {users:,} users in files",
+        {
+            "driver": _DRIVER + train,
+            f"{workers} actors": workers * (_WORKER + train + max(step, judging)),
+        },
+        disk=matrix * (4 if candidates > 1 else 3),
     )
 
 
@@ -133,8 +157,8 @@ def plan_comparison(*, users: int, items: int, interactions: int, rows: int, fit
     )
 
 
-def _lower_entries(size: int) -> int:
-    layout = Layout(size)
+def _lower_entries(size: int, tile: int = TILE) -> int:
+    layout = Layout(size, tile)
     return sum((row.stop - row.start) * row.stop for row in layout.spans())
 
 

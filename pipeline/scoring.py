@@ -22,7 +22,7 @@ from pipeline.storage import Location
 from pipeline.validation import USER_BLOCK, user_blocks
 from pipeline.workers import Pool
 
-SLICE_USERS = 4 * USER_BLOCK
+SLICE_USERS = 2 * USER_BLOCK
 
 
 @dataclass(frozen=True)

@@ -65,4 +65,9 @@ class Validation:
     def judge(self, scores: Callable[[UserBlock], Float[np.ndarray, "users items"]]) -> dict[str, float]:
         """The metrics of a candidate that scores a block of users so. Blocks are judged on all cores at once."""
         with one_blas_thread as threads, ThreadPoolExecutor(threads) as pool:
-            return combine(pool.map(lambda block: block.metrics(scores(block), self._weights, self._seed), self.blocks))
+            return combine(pool.map(lambda number: self.metrics(number, scores), range(len(self.blocks))))
+
+    def metrics(self, number: int, scores: Callable[[UserBlock], Float[np.ndarray, "users items"]]) -> BlockMetrics:
+        """The share of one of the blocks."""
+        block = self.blocks[number]
+        return block.metrics(scores(block), self._weights, self._seed)

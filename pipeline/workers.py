@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import ray
 from ray.exceptions import RayTaskError
 
 _GPU_ENVIRONMENT = {"XLA_CLIENT_MEM_FRACTION": "0.9"}
 _recipe_numbers = itertools.count()
+
+Key = TypeVar("Key", bound=tuple[Any, ...])
 
 
 def pool_size() -> int:
@@ -84,6 +86,35 @@ class Workers:
                 pending.append(actor.call.remote(self._recipe, method, *given))
             while pending:
                 yield ray.get(pending.popleft())
+        except RayTaskError as error:
+            raise error.cause from None  # what the worker raised, as if it had been raised here
+
+    def graph(
+        self, method: str, nodes: Sequence[Key], needs: Callable[[Key], Iterable[Key]], *shared: Any
+    ) -> Iterator[tuple[Key, Any]]:
+        """Call `method(node, *shared)` for every node once all that it needs is done; results come as they are made.
+
+        An actor takes the first node in the given order that is ready. What a node needs and is not itself among the
+        nodes counts as done. A call whose actor or node dies is made again on the actor that takes its place.
+        """
+        todo = {node: set(needs(node)) for node in nodes}
+        for waiting in todo.values():
+            waiting.intersection_update(todo)
+        idle, running = list(self._actors), dict[ray.ObjectRef, tuple[Key, Any]]()
+        try:
+            while todo or running:
+                ready = itertools.islice((node for node, waiting in todo.items() if not waiting), len(idle))
+                for node in list(ready):
+                    actor = idle.pop()
+                    running[actor.call.remote(self._recipe, method, node, *shared)] = node, actor
+                    del todo[node]
+                (finished, *_), _ = ray.wait(list(running))
+                done, actor = running.pop(finished)
+                result = ray.get(finished)
+                idle.append(actor)
+                for waiting in todo.values():
+                    waiting.discard(done)
+                yield done, result
         except RayTaskError as error:
             raise error.cause from None  # what the worker raised, as if it had been raised here
 

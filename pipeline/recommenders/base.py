@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from jaxtyping import Float
 
 from kernels.metrics import METRICS
+from kernels.tiles import Layout, Tile
 from pipeline.artefact import Artefact, ArtefactWriter, FileRecord
 from pipeline.dataset import ITEMS, Dataset
 from pipeline.errors import InputError
@@ -62,12 +63,14 @@ def publish_model(
     trials: Sequence[Trial] = (),
     tables: Mapping[str, pa.Table] | None = None,
     arrays: Iterable[tuple[str, np.ndarray]] = (),
+    written: Mapping[str, FileRecord] | None = None,
 ) -> Artefact:
     """Write a model's tables and arrays with the dataset's item table and publish it.
 
-    Arrays are written as they come, one at a time, so that a model may be larger than memory.
+    Arrays are written as they come, one at a time, so that a model may be larger than memory. What is `written` lies in
+    the writer's staging directory already.
     """
-    files: dict[str, FileRecord] = {ITEMS: writer.write_table(ITEMS, dataset.items())}
+    files: dict[str, FileRecord] = {ITEMS: writer.write_table(ITEMS, dataset.items()), **(written or {})}
     for name, table in (tables or {}).items():
         files[name] = writer.write_table(name, table)
     for name, array in arrays:
@@ -94,9 +97,49 @@ def read_tensors(artefact: Artefact, stem: str) -> Iterator[np.ndarray]:
 
 def read_tensor(artefact: Artefact, name: str) -> np.ndarray:
     """One array that `tensor_bytes` wrote: read-only, memory-mapped where the artefact is local."""
-    array: np.ndarray = pa.ipc.read_tensor(pa.BufferReader(artefact.read(name))).to_numpy()
+    return tensor_of(artefact.read(name))
+
+
+def tensor_of(content: pa.Buffer) -> np.ndarray:
+    """The array in one Arrow tensor message; what follows the message is ignored."""
+    array: np.ndarray = pa.ipc.read_tensor(pa.BufferReader(content)).to_numpy()
     return array
 
 
 def tensor_name(stem: str, index: int) -> str:
     return f"{stem}-{index:05d}.arrow"
+
+
+def tile_name(stem: str, i: int, j: int) -> str:
+    return f"{stem}-{i:05d}-{j:05d}.arrow"
+
+
+@dataclass(frozen=True)
+class StoredTiles(Mapping[tuple[int, int], np.ndarray]):
+    """The lower tiles of a matrix, each read when it is asked for and held by nobody."""
+
+    layout: Layout
+    tile: Callable[[int, int], Tile]
+
+    def __getitem__(self, index: tuple[int, int]) -> np.ndarray:
+        return self.tile(*index)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self.layout.lower())
+
+    def __len__(self) -> int:
+        return len(self.layout.lower())
+
+
+def stored_tiles(artefact: Artefact, stem: str, layout: Layout) -> StoredTiles:
+    """The tiles that lie in the files of an artefact; a file's checksum is verified when it is first read."""
+    verified: set[str] = set()
+
+    def tile(i: int, j: int) -> Tile:
+        name = tile_name(stem, i, j)
+        if name in verified:
+            return tensor_of((artefact.location / name).read())
+        verified.add(name)
+        return read_tensor(artefact, name)
+
+    return StoredTiles(layout, tile)

@@ -6,7 +6,7 @@ and M (the lower tiles of the inverse) is smaller, so nothing of size users × i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar, Self
@@ -21,7 +21,7 @@ from kernels.kernel_matrix import KernelRows, kernel_block
 from kernels.normalisation import DegreeNormalisation, Exponents
 from kernels.ntk import NTK
 from kernels.tiles import ArrayTiles, Layout, NotPositiveDefinite, copy_with_ridge, one_blas_thread
-from pipeline.artefact import Artefact, ArtefactWriter
+from pipeline.artefact import Artefact, ArtefactWriter, FileRecord
 from pipeline.dataset import Dataset, csr_of, lists_of
 from pipeline.errors import InputError
 from pipeline.gram import GramWorker, assemble
@@ -33,7 +33,9 @@ from pipeline.recommenders.base import (
     check_search,
     publish_model,
     read_tensors,
+    stored_tiles,
     tensor_name,
+    tile_name,
 )
 from pipeline.validation import UserBlock, Validation
 from pipeline.workers import Pool, Workers, pool_size
@@ -83,13 +85,11 @@ class InfiniteAE:
         config = artefact.manifest.config
         train = csr_of(artefact.table(SUPPORT)["items"], artefact.manifest.counts["items"])
         normalisation = DegreeNormalisation.of(train, Exponents(**config["exponents"]))
-        blocks = list(read_tensors(artefact, "dual"))
         if config["dual"] == "coefficients":
-            dual: Dual = CoefficientDual(blocks)
+            dual: Dual = CoefficientDual(list(read_tensors(artefact, "dual")))
         else:
-            layout = Layout(train.shape[0])
-            inverse = {(i, j): blocks[i][:, layout.span(j)] for i, j in layout.lower()}
-            dual = InverseDual(inverse, layout, train.T.tocsr())
+            layout = Layout(train.shape[0], config["tile"])
+            dual = InverseDual(stored_tiles(artefact, "dual", layout), layout, train.T.tocsr())
         return cls(NTK(**config["ntk"]), normalisation, KernelRows.of(normalisation(train)), dual)
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
@@ -101,7 +101,7 @@ class InfiniteAE:
 def plan_infinite_ae(dataset: Dataset, config: InfiniteAEConfig) -> Plan:
     """The memory that `fit_infinite_ae` will take on the connected cluster."""
     counts = dataset.manifest.counts
-    candidates = len(config.exponents) * len(_lambdas(dataset, config))
+    candidates = len(config.exponents) * len(tried_lambdas(dataset, config))
     return plan_kernel_system(
         users=counts["users"] - counts["held_out_users"],
         items=dataset.num_items,
@@ -121,23 +121,36 @@ def fit_infinite_ae(
     with pool.workers(GramWorker, dataset) as workers:
         validation = Validation(dataset, seed=config.seed)
         train = validation.histories.training_matrix()
-        config = replace(config, lambdas=_lambdas(dataset, config))
+        config = replace(config, lambdas=tried_lambdas(dataset, config))
         candidates = len(config.exponents) * len(config.lambdas)
         trials: list[Trial] = []
         best: _Candidate | None = None
         for candidate in _candidates(workers, train, config, report):
-            in_sample = not dataset.has_held_out_users
-            judged = candidate.in_sample_scores if in_sample else candidate.scorer(config.ntk, train)
-            trials.append(Trial(candidate.parameters, validation.judge(judged)))
+            scores = validation_scores(
+                config.ntk, candidate.exponents, train, candidate.solution, in_sample=not dataset.has_held_out_users
+            )
+            trials.append(Trial(candidate.parameters, validation.judge(scores)))
             report("Candidates", len(trials), candidates)
             if best_trial(trials, config.select) is trials[-1]:
                 best = candidate.kept(spare=best, copy=candidates > 1)
     if best is None:
         raise InputError(f"No λ of {config.lambdas} is positive definite in float32: add a larger one.")
-    return _publish(writer, dataset, config, train, best, trials, skipped=candidates - len(trials))
+    items_are_fewer = dataset.num_items <= train.shape[0]
+    return publish_infinite_ae(
+        writer,
+        dataset,
+        config,
+        train,
+        best_trial(trials, config.select),
+        trials,
+        residual=best.residual,
+        skipped=candidates - len(trials),
+        arrays=_coefficient_blocks(best.solution) if items_are_fewer else _inverse_tiles(best.solution),
+        tile=None if items_are_fewer else best.solution.layout.tile,
+    )
 
 
-def _lambdas(dataset: Dataset, config: InfiniteAEConfig) -> tuple[float, ...]:
+def tried_lambdas(dataset: Dataset, config: InfiniteAEConfig) -> tuple[float, ...]:
     """The grid without what cannot be judged.
 
     A λ of 0 interpolates the training rows: where these are also the validation users, the scores of their unseen items
@@ -147,6 +160,20 @@ def _lambdas(dataset: Dataset, config: InfiniteAEConfig) -> tuple[float, ...]:
     if dataset.has_held_out_users:
         return lambdas
     return tuple(lam for lam in lambdas if lam > 0) or lambdas
+
+
+def validation_scores(
+    ntk: NTK, exponents: Exponents, train: sp.csr_array, solution: InverseDual, *, in_sample: bool
+) -> Callable[[UserBlock], Float[np.ndarray, "users items"]]:
+    """How a solved system scores validation users: those that it was trained on, or others.
+
+    For its own K M X = X − cα, so that their unseen items rank as −α; others need a kernel block of their own.
+    """
+    if in_sample:
+        return lambda block: -solution.coefficients(block.rows)
+    normalisation = DegreeNormalisation.of(train, exponents)
+    model = InfiniteAE(ntk, normalisation, KernelRows.of(normalisation(train)), solution)
+    return lambda block: model.scores(block.context)
 
 
 @dataclass(frozen=True)
@@ -161,16 +188,6 @@ class _Candidate:
     @property
     def parameters(self) -> dict[str, float]:
         return {"lambda": self.lam, "p": self.exponents.user, "q": self.exponents.item}
-
-    def in_sample_scores(self, block: UserBlock) -> Float[np.ndarray, "users items"]:
-        """K M X = X − cα: unseen items of the training users rank as −α."""
-        return -self.solution.coefficients(block.rows)
-
-    def scorer(self, ntk: NTK, train: sp.csr_array) -> Callable[[UserBlock], Float[np.ndarray, "users items"]]:
-        """Scores for users that were held out, by a kernel block of their own."""
-        normalisation = DegreeNormalisation.of(train, self.exponents)
-        model = InfiniteAE(ntk, normalisation, KernelRows.of(normalisation(train)), self.solution)
-        return lambda block: model.scores(block.context)
 
     def kept(self, *, spare: _Candidate | None, copy: bool) -> _Candidate:
         """This candidate with an inverse of its own: a copy, in the memory of the one kept before it."""
@@ -200,18 +217,22 @@ def _candidates(
             yield _Candidate(exponents, lam, residual(gram, inverse, layout, ridge, targets), solution)
 
 
-def _publish(
+def publish_infinite_ae(
     writer: ArtefactWriter,
     dataset: Dataset,
     config: InfiniteAEConfig,
     train: sp.csr_array,
-    best: _Candidate,
+    best: Trial,
     trials: Sequence[Trial],
     *,
+    residual: float,
     skipped: int,
+    tile: int | None,
+    arrays: Iterable[tuple[str, np.ndarray]] = (),
+    written: Mapping[str, FileRecord] | None = None,
 ) -> Artefact:
+    """Publish the best candidate: its α in `arrays`, or, with a `tile`, the tiles of M in `arrays` or `written`."""
     users, items = train.shape
-    coefficients = items <= users
     return publish_model(
         writer,
         dataset,
@@ -219,20 +240,21 @@ def _publish(
             "model": InfiniteAE.name,
             "search": asdict(config),
             "ntk": asdict(config.ntk),
-            "lambda": best.lam,
-            "exponents": asdict(best.exponents),
-            "dual": "coefficients" if coefficients else "inverse",
+            "lambda": best.parameters["lambda"],
+            "exponents": {"user": best.parameters["p"], "item": best.parameters["q"]},
+            **({"dual": "inverse", "tile": tile} if tile else {"dual": "coefficients"}),
         },
         counts={
             "users": users,
             "items": items,
             "interactions": train.nnz,
-            "residual": best.residual,
+            "residual": residual,
             "candidates not positive definite": skipped,
         },
         trials=trials,
         tables={SUPPORT: pa.table({"items": lists_of(train)})},
-        arrays=_coefficient_blocks(best.solution) if coefficients else _inverse_rows(best.solution),
+        arrays=arrays,
+        written=written,
     )
 
 
@@ -244,7 +266,6 @@ def _coefficient_blocks(solution: InverseDual) -> Iterator[tuple[str, np.ndarray
             yield tensor_name("dual", i), block
 
 
-def _inverse_rows(solution: InverseDual) -> Iterator[tuple[str, np.ndarray]]:
-    """The lower triangle of M, tile row by tile row."""
-    for i in range(solution.layout.count):
-        yield tensor_name("dual", i), np.hstack([solution.inverse[i, j] for j in range(i + 1)])
+def _inverse_tiles(solution: InverseDual) -> Iterator[tuple[str, np.ndarray]]:
+    for i, j in solution.layout.lower():
+        yield tile_name("dual", i, j), solution.inverse[i, j]

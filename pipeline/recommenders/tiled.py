@@ -1,0 +1,164 @@
+"""The exact ∞-AE of more users than fit in memory: its kernel system lies in files and is solved tile by tile.
+
+The model is that of `pipeline.recommenders.infinite_ae`. Every candidate's outcome is a file as well, so a killed run
+goes on with the candidate, and the tile, that it was killed in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from kernels.dual import residual
+from kernels.factorisation import Node, Stage
+from kernels.kernel_matrix import KernelRows
+from kernels.metrics import combine
+from kernels.normalisation import DegreeNormalisation
+from kernels.tiles import Layout, NotPositiveDefinite
+from pipeline.artefact import Artefact, ArtefactWriter, FileRecord
+from pipeline.dataset import Dataset
+from pipeline.errors import InputError
+from pipeline.kernel_system import KernelSystem, SystemWorker, solve
+from pipeline.plan import Plan, plan_tiled_system
+from pipeline.progress import Report, silent
+from pipeline.recommenders.base import Trial, best_trial, tile_name
+from pipeline.recommenders.infinite_ae import InfiniteAEConfig, publish_infinite_ae, tried_lambdas
+from pipeline.storage import Location
+from pipeline.validation import Validation
+from pipeline.workers import Pool, Workers, pool_size
+
+_FEW_TILES = 8
+"""Tile rows below which smaller tiles give the actors more to do at once."""
+
+
+def tile_of(users: int) -> int:
+    """Rows of a tile: large ones are read less often for each operation."""
+    return 2048 if users >= _FEW_TILES * 2048 else 1024
+
+
+def plan_tiled(dataset: Dataset, config: InfiniteAEConfig) -> Plan:
+    """The memory and the disk that `fit_tiled` will take on the connected cluster."""
+    users = dataset.num_training_users
+    candidates = len(config.exponents) * len(tried_lambdas(dataset, config))
+    return plan_tiled_system(
+        users=users,
+        items=dataset.num_items,
+        interactions=dataset.manifest.counts["train"],
+        tile=tile_of(users),
+        candidates=candidates,
+        workers=pool_size(),
+    )
+
+
+def fit_tiled(
+    dataset: Dataset, writer: ArtefactWriter, config: InfiniteAEConfig, pool: Pool, *, report: Report = silent
+) -> Artefact:
+    """Fit every (exponents, λ) of the grid, keep the best on validation, publish it as a model.
+
+    Goes on with what the writer's staging directory holds. Raises `InputError` if no candidate is positive definite in
+    float32.
+    """
+    validation = Validation(dataset, seed=config.seed)
+    train = validation.histories.training_matrix()
+    layout = Layout(train.shape[0], tile_of(train.shape[0]))
+    lambdas = tried_lambdas(dataset, config)
+    outcomes: list[_Outcome] = []
+    best: tuple[_Outcome, KernelSystem] | None = None
+    with pool.workers(SystemWorker, dataset, config.seed) as workers:
+        for exponents in config.exponents:
+            rows = KernelRows.of(DegreeNormalisation.of(train, exponents)(train))
+            mean_diagonal = float(np.mean(config.ntk.diagonal(rows.squares, items=train.shape[1]), dtype=np.float64))
+            gram = writer.work / f"kernel {exponents}"
+            for lam in lambdas:
+                place = gram / f"lambda {lam:g}"
+                system = KernelSystem(config.ntk, exponents, lam * mean_diagonal, layout, gram, place)
+                phase = f"Tiles ({exponents} λ={lam:g})"
+                outcome = _Outcome.load(place) or _solved(workers, system, lam, validation, phase, report)
+                outcome.save(place)
+                outcomes.append(outcome)
+                report("Candidates", len(outcomes), len(config.exponents) * len(lambdas))
+                if not outcome.solved:
+                    continue
+                trials = [known.trial for known in outcomes if known.solved]
+                if best_trial(trials, config.select) is outcome.trial:
+                    loser, best = best, (outcome, system)
+                    if loser:
+                        (loser[1].solution / Stage.INVERSE).remove()
+                else:
+                    (place / Stage.INVERSE).remove()
+            (gram / Stage.GRAM).remove()
+    if best is None:
+        raise InputError(f"No λ of {config.lambdas} is positive definite in float32: add a larger one.")
+    chosen, system = best
+    for i, j in layout.lower():
+        tile, target = system.location(Node(Stage.INVERSE, i, j)), writer.staging / tile_name("dual", i, j)
+        if not target.exists():  # a run was killed while it did this
+            tile.move(target)
+    return publish_infinite_ae(
+        writer,
+        dataset,
+        config,
+        train,
+        chosen.trial,
+        [outcome.trial for outcome in outcomes if outcome.solved],
+        residual=chosen.residual,
+        skipped=sum(not outcome.solved for outcome in outcomes),
+        tile=layout.tile,
+        written=chosen.files,
+    )
+
+
+def _solved(
+    workers: Workers, system: KernelSystem, lam: float, validation: Validation, phase: str, report: Report
+) -> _Outcome:
+    parameters = {"lambda": lam, "p": system.exponents.user, "q": system.exponents.item}
+    try:
+        records = solve(workers, system, phase=phase, report=report)
+    except NotPositiveDefinite:
+        system.solution.remove()
+        return _Outcome(Trial(parameters, {}), float("nan"), {})
+    for stage in (Stage.FACTOR, Stage.FACTOR_INVERSE):
+        (system.solution / stage).remove()
+    blocks = [(block, system) for block in range(len(validation.blocks))]
+    judged = []
+    for done, metrics in enumerate(workers.map("judge", blocks), start=1):
+        judged.append(metrics)
+        report(f"Blocks of users judged (λ={lam:g})", done, len(blocks))
+    targets = validation.histories.training_matrix().T.tocsr()
+    inverse = system.stage(Stage.INVERSE)
+    return _Outcome(
+        Trial(parameters, combine(judged)),
+        residual(system.stage(Stage.GRAM), inverse, system.layout, system.ridge, targets),
+        {tile_name("dual", node.i, node.j): record for node, record in records.items()},
+    )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a candidate."""
+
+    trial: Trial
+    """Without metrics where it was not positive definite."""
+    residual: float
+    files: Mapping[str, FileRecord]
+    """The model's tiles."""
+
+    @property
+    def solved(self) -> bool:
+        return bool(self.trial.metrics)
+
+    @classmethod
+    def load(cls, place: Location) -> Self | None:
+        note = place / "outcome.json"
+        if not note.exists():
+            return None
+        body: dict[str, Any] = json.loads(note.read().to_pybytes())
+        files = {name: FileRecord(**record) for name, record in body["files"].items()}
+        return cls(Trial(**body["trial"]), body["residual"], files)
+
+    def save(self, place: Location) -> None:
+        (place / "outcome.json").write(json.dumps(asdict(self)).encode())
