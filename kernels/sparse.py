@@ -28,6 +28,14 @@ def transposed_product(
     return result
 
 
+def add_transposed_product(
+    left: sp.csr_array, right: Float[np.ndarray, "inner columns"], total: Float[np.ndarray, "columns rows"]
+) -> None:
+    """total ← total + (left · right)ᵀ, with no other matrix of that size."""
+    for strip in _strips(right.shape[1]):
+        total[strip] += (left @ np.ascontiguousarray(right[:, strip])).T
+
+
 def chosen_entries(matrix: sp.csr_array, entries: Bool[np.ndarray, " entries"]) -> sp.csr_array:
     """The matrix with only those of its entries."""
     indptr = np.concatenate([[0], np.cumsum(entries)])[matrix.indptr].astype(matrix.indptr.dtype)
