@@ -7,6 +7,8 @@ pivoted Cholesky", 2023, arXiv 2207.06503; the block version, its pivots drawn w
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
@@ -24,8 +26,8 @@ _ROUNDS = 3
 _USERS = 2048
 """Users whose likeness to all centres is held at once."""
 
-_PIVOTS = 128
-"""Drawn at once, from the residual of those before."""
+_DRAWS = 10
+"""Into which the pivots are divided: those of one are drawn at once, from the residual of those before."""
 
 _LEVELLING = 0.75
 """The kernel that is factored is K(x, y) / (K(x, x) K(y, y))^0.75, whose diagonal is K(x, x)^−0.5.
@@ -76,10 +78,11 @@ def rpcholesky(ntk: NTK, users: KernelRows, count: int, *, seed: int) -> Int[np.
     least = _ROUNDING * residual  # so that there are `count` landmarks even where fewer span everything
     factor = np.empty((len(residual), count), np.float32)
     chosen = np.zeros(len(residual), dtype=bool)
-    for start in range(0, count, _PIVOTS):
-        span = slice(start, min(start + _PIVOTS, count))
+    bounds = sorted({count * draw // _DRAWS for draw in range(_DRAWS + 1)})
+    for start, stop in pairwise(bounds):
+        span = slice(start, stop)
         weights = np.where(chosen, 0.0, np.maximum(residual, least))
-        pivots = random.choice(len(weights), span.stop - start, replace=False, p=weights / weights.sum())
+        pivots = random.choice(len(weights), stop - start, replace=False, p=weights / weights.sum())
         chosen[pivots] = True
         columns = kernel_block(ntk, users, users[pivots]) * np.outer(level, level[pivots]).astype(np.float32)
         factor[:, span] = _next_columns(columns, factor[:, :start], pivots)
