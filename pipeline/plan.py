@@ -80,6 +80,7 @@ def plan_kernel_system(*, users: int, items: int, interactions: int, inverses: i
             "driver": _DRIVER + train,
             f"{workers} actors": workers * (_WORKER + train),
         },
+        remedy="fix --lambda and --exponents to save a copy, fit with --solver nystrom",
     )
 
 
@@ -159,7 +160,7 @@ def plan_normal_equations(
     """
     matrix, square = 4 * landmarks * items, 8 * landmarks * landmarks
     history = _COPIES * _INTERACTION * interactions / max(users, 1)
-    driver = _DRIVER + int((chosen + judged) * history) + _KERNELS * square
+    driver = _DRIVER + int((chosen + judged) * history) + 2 * _KERNELS * square
     share = _SHARE_MATRICES * matrix + _KERNEL_COPIES * slice_users * landmarks + 2 * square
     shard = _COPIES * _INTERACTION * interactions // max(shards, 1)
     summing = {
