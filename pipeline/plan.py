@@ -29,8 +29,8 @@ _FITTED_MATRICES = 8
 """Rows × items, of the driver: S, α, the best, the store's two; R or PᵀR in float64; a share of it."""
 _JUDGING_MATRICES = 3
 """Rows × items, of an actor: S, α, S as a product wants it."""
-_SHARE_MATRICES = 5
-"""Landmarks × items, of an actor: its share of R in float64, rounded, on its way out; the landmarks, dense."""
+_SHARE_MATRICES = 4
+"""Landmarks × items, of an actor: its share of R in float64; the same rounded, and on its way out."""
 _SUMMED_MATRICES = 3
 """Landmarks × items, of the driver while shares are added up: R in float64, the best β."""
 _SOLVED_MATRICES = 5
