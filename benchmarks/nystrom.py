@@ -98,7 +98,6 @@ def _large(dataset: str | None, scratch: Path) -> dict[str, Any]:
     settings = [
         {"model": "popularity"},
         {"landmarks": 1000, "sampling": "k-means", "normalize": "none"},
-        {"landmarks": 1000, "sampling": "uniform", "normalize": "none"},
         {"landmarks": 1000, "sampling": "k-means", "normalize": "degree"},
     ]
     return {"synthetic": True, **LARGE, "fits": [_run(dataset, scratch, setting) for setting in settings]}

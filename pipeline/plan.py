@@ -31,8 +31,8 @@ _JUDGING_MATRICES = 3
 """Rows × items, of an actor: S, α, S as a product wants it."""
 _SHARE_MATRICES = 4
 """Landmarks × items, of an actor: its share of R in float64; the same rounded, and on its way out."""
-_SUMMED_MATRICES = 3
-"""Landmarks × items, of the driver while shares are added up: R in float64, the best β."""
+_SUMMED_MATRICES = 4
+"""Landmarks × items, of the driver while shares are added up: R in float64, the best and the last β."""
 _SOLVED_MATRICES = 5
 """Landmarks × items, of the driver while β are judged: PᵀR in float64, the last, the best and the next β."""
 _KERNEL_COPIES = 4 * 3 + 8

@@ -43,7 +43,7 @@ from pipeline.recommenders.infinite_ae import DEGREE_EXPONENTS
 from pipeline.validation import UserBlock, Validation
 from pipeline.workers import Pool, Workers, pool_size
 
-NYSTROM_LAMBDAS = (1.0, 3.5, 5.0, 6.5, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+NYSTROM_LAMBDAS = (1.0, 3.5, 5.0, 6.5, 10.0, 20.0, 50.0, 200.0, 500.0, 2000.0)
 """Around the best of the exact ∞-AE on ML-1M, which is 5, and on to what a log of 480,000 users wants."""
 
 LANDMARKS = "landmarks.parquet"
@@ -213,19 +213,32 @@ def _drawn(config: NystromConfig, survey: Survey) -> tuple[Int[np.ndarray, " cho
 def _solved(
     workers: Workers, dataset: Dataset, config: NystromConfig, survey: Survey, candidates: sp.csr_array, report: Report
 ) -> Iterator[_Candidate]:
-    """Solve the grid: the normal equations are made once for each pair of exponents, and decomposed once."""
+    """Solve the grid, one pair of exponents after another: nothing but candidates outlives its own."""
     degrees = train_counts(dataset)
     for exponents, squares in zip(config.exponents, survey.squares, strict=True):
         scale = DegreeNormalisation.of_degrees(degrees, exponents).scale(int(degrees.sum()), squares)
         normalisation = DegreeNormalisation.of_degrees(degrees, exponents, scale=scale)
         landmarks = KernelRows.of(_landmarks(config, normalisation(candidates)))
-        equations = normal_equations(workers, dataset, config.ntk, normalisation, landmarks, report=report)
-        system = NystromSystem.of(config.ntk, landmarks, equations)
-        for lam in config.lambdas:
-            dual = system.dual(equations.ridge(lam))
-            if np.isfinite(dual).all():
-                model = Nystrom(config.ntk, normalisation, landmarks, dual)
-                yield _Candidate(lam, scale, len(system.spectrum), model)
+        yield from _for_all_lambdas(workers, dataset, config, normalisation, landmarks, scale, report)
+
+
+def _for_all_lambdas(
+    workers: Workers,
+    dataset: Dataset,
+    config: NystromConfig,
+    normalisation: DegreeNormalisation,
+    landmarks: KernelRows,
+    scale: float,
+    report: Report,
+) -> Iterator[_Candidate]:
+    """The normal equations are made once, and decomposed once."""
+    equations = normal_equations(workers, dataset, config.ntk, normalisation, landmarks, report=report)
+    system = NystromSystem.of(config.ntk, landmarks, equations)
+    for lam in config.lambdas:
+        dual = system.dual(equations.ridge(lam))
+        if np.isfinite(dual).all():
+            model = Nystrom(config.ntk, normalisation, landmarks, dual)
+            yield _Candidate(lam, scale, len(system.spectrum), model)
 
 
 def _publish(
