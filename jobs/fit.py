@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
@@ -27,6 +28,13 @@ from pipeline.recommenders.infinite_ae import (
     plan_infinite_ae,
 )
 from pipeline.recommenders.mf import MF_LAMBDAS, MFConfig, fit_mf, plan_mf
+from pipeline.recommenders.nystrom import (
+    NYSTROM_LAMBDAS,
+    LandmarkSampling,
+    NystromConfig,
+    fit_nystrom,
+    plan_nystrom,
+)
 from pipeline.recommenders.popularity import fit_popularity
 from pipeline.session import ray_session
 from pipeline.workers import Pool
@@ -41,6 +49,11 @@ class Model(StrEnum):
     POPULARITY = "popularity"
 
 
+class Solver(StrEnum):
+    EXACT = "exact"
+    NYSTROM = "nystrom"
+
+
 class Normalize(StrEnum):
     DEGREE = "degree"
     NONE = "none"
@@ -52,7 +65,9 @@ def fit(
     model: Annotated[Model, typer.Option(help="What to fit.")] = Model.INFINITE_AE,
     lam: Annotated[
         str | None,
-        typer.Option("--lambda", help="λ, or a comma-separated grid. Default: the paper's, wide ones for ease and mf."),
+        typer.Option(
+            "--lambda", help="λ, or a comma-separated grid. Default: the paper's, wide ones for ease, mf and nystrom."
+        ),
     ] = None,
     normalize: Annotated[
         Normalize,
@@ -63,6 +78,16 @@ def fit(
         typer.Option(metavar="P,Q", help="Try these exponents of user and item degree (may be repeated)."),
     ] = None,
     depth: Annotated[int, typer.Option(min=1, help="Hidden layers of the infinite network.")] = 1,
+    solver: Annotated[
+        Solver, typer.Option(help="Of the ∞-AE. exact: in memory. nystrom: on landmarks, for any number of users.")
+    ] = Solver.EXACT,
+    landmarks: Annotated[
+        int | None, typer.Option(help=f"With --solver nystrom. Default: {NystromConfig.landmarks:,}.")
+    ] = None,
+    landmark_sampling: Annotated[
+        LandmarkSampling | None,
+        typer.Option(help=f"With --solver nystrom. Default: {NystromConfig.sampling}."),
+    ] = None,
     select: Annotated[str, typer.Option(help="The validation metric that chooses.")] = "nDCG@10",
     seed: Seed = 0,
     memory_limit: MemoryLimit = None,
@@ -75,15 +100,21 @@ def fit(
     """Fit ∞-AE, EASE, matrix factorisation or popularity; hyper-parameters are chosen on validation."""
     started = time.perf_counter()
     limit = bytes_of(memory_limit)
-    config: InfiniteAEConfig | EASEConfig | MFConfig | None = None
+    config: InfiniteAEConfig | NystromConfig | EASEConfig | MFConfig | None = None
+    given = {"landmarks": landmarks, "sampling": landmark_sampling}
+    of_nystrom: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    _check_solver(model, solver, of_nystrom)
     if model == Model.INFINITE_AE:
-        config = InfiniteAEConfig(
-            lambdas=numbers_of(lam, "--lambda") if lam else PAPER_LAMBDAS,
-            exponents=_exponent_grid(normalize, exponents),
-            ntk=NTK(depth=depth),
-            select=select,
-            seed=seed,
-        )
+        nystrom = solver == Solver.NYSTROM
+        default = NYSTROM_LAMBDAS if nystrom else PAPER_LAMBDAS
+        searched: dict[str, Any] = {
+            "lambdas": numbers_of(lam, "--lambda") if lam else default,
+            "exponents": _exponent_grid(normalize, exponents),
+            "ntk": NTK(depth=depth),
+            "select": select,
+            "seed": seed,
+        }
+        config = NystromConfig(**searched, **of_nystrom) if nystrom else InfiniteAEConfig(**searched)
     elif model == Model.EASE:
         config = EASEConfig(lambdas=numbers_of(lam, "--lambda") if lam else EASE_LAMBDAS, select=select, seed=seed)
     elif model == Model.MF:
@@ -96,6 +127,10 @@ def fit(
             require(plan_infinite_ae(data, config), limit or cluster.memory)
             with Pool() as pool:
                 fitted = fit_infinite_ae(data, writer, config, pool, report=report)
+        elif isinstance(config, NystromConfig):
+            require(plan_nystrom(data, config), limit or cluster.memory)
+            with Pool() as pool:
+                fitted = fit_nystrom(data, writer, config, pool, report=report)
         elif isinstance(config, EASEConfig):
             require(plan_ease(data, config), limit or cluster.memory)
             fitted = fit_ease(data, writer, config, report=report)
@@ -105,6 +140,15 @@ def fit(
         else:
             fitted = fit_popularity(data, writer)
     _show(fitted, seconds=time.perf_counter() - started, as_json=as_json)
+
+
+def _check_solver(model: Model, solver: Solver, of_nystrom: Mapping[str, Any]) -> None:
+    """Raise `InputError` for an option that was given and would change nothing."""
+    if solver != Solver.EXACT and model != Model.INFINITE_AE:
+        raise InputError(f"--solver {solver} is for --model {Model.INFINITE_AE}, not for {model}.")
+    if solver != Solver.NYSTROM and of_nystrom:
+        option = "--landmarks" if "landmarks" in of_nystrom else "--landmark-sampling"
+        raise InputError(f"{option} goes with --solver {Solver.NYSTROM}.")
 
 
 def _exponent_grid(normalize: Normalize, chosen: list[str] | None) -> tuple[Exponents, ...]:
@@ -152,5 +196,8 @@ def _show(fitted: Artefact, *, seconds: float, as_json: bool) -> None:
         chosen += ", {factors} factors, α={alpha:g}".format(**manifest.config)
     if "exponents" in manifest.config:
         chosen += ", p={user:g}, q={item:g}".format(**manifest.config["exponents"])
+    if "landmarks" in manifest.counts:
+        chosen += f", {manifest.counts['landmarks']:,} landmarks"
+    if "residual" in manifest.counts:
         chosen += f", relative residual {manifest.counts['residual']:.1e}"
     console.result(f"{fitted.location}: {manifest.config['model']}{chosen} ({seconds:.1f} s)")

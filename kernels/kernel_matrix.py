@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from kernels.inner_products import accelerator_inner_products, inner_products, squared_norms
 from kernels.ntk import NTK, ntk_block
@@ -28,7 +28,7 @@ class KernelRows:
     def of(cls, rows: sp.csr_array) -> KernelRows:
         return cls(rows, squared_norms(rows))
 
-    def __getitem__(self, span: slice) -> KernelRows:
+    def __getitem__(self, span: slice | Int[np.ndarray, " chosen"]) -> KernelRows:
         return KernelRows(self.rows[span], self.squares[span])
 
     def padded(self) -> KernelRows:

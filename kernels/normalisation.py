@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +46,24 @@ class DegreeNormalisation:
     @classmethod
     def of(cls, train: sp.csr_array, exponents: Exponents) -> DegreeNormalisation:
         """The normalisation that `train` (binary, users × items) defines."""
-        degrees = np.maximum(np.bincount(train.indices, minlength=train.shape[1]), 1)
-        unscaled = cls(exponents, degrees.astype(np.float64) ** -exponents.item)
-        if exponents.is_identity or train.nnz == 0:
-            return unscaled
-        squares = float(np.sum(unscaled(train).data.astype(np.float64) ** 2))
-        return cls(exponents, unscaled.item_weights * np.sqrt(train.nnz / squares))
+        degrees = np.bincount(train.indices, minlength=train.shape[1])
+        unscaled = cls.of_degrees(degrees, exponents)
+        return cls.of_degrees(degrees, exponents, scale=unscaled.scale(train.nnz, unscaled.squares(train)))
+
+    @classmethod
+    def of_degrees(
+        cls, degrees: Int[np.ndarray, " items"], exponents: Exponents, *, scale: float = 1.0
+    ) -> DegreeNormalisation:
+        """From the column sums of a train matrix that need not be in memory, with `scale` for s."""
+        return cls(exponents, scale * np.maximum(degrees, 1).astype(np.float64) ** -exponents.item)
+
+    def squares(self, rows: sp.csr_array) -> float:
+        """The sum of the normalised rows' squared norms: over blocks of users these add up."""
+        return float(np.sum(self(rows).data.astype(np.float64) ** 2))
+
+    def scale(self, interactions: int, squares: float) -> float:
+        """s, for a train matrix of so many interactions whose `squares` without a scale are these."""
+        return 1.0 if self.exponents.is_identity or not squares else float(np.sqrt(interactions / squares))
 
     def __call__(self, rows: sp.csr_array) -> sp.csr_array:
         """The normalised rows, of the same dtype and sparsity. Exactly `rows` where both exponents are 0."""

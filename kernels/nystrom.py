@@ -18,15 +18,18 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float32, Float64
 
 from kernels.kernel_matrix import KernelRows, kernel_block, kernel_diagonal_block
 from kernels.ntk import NTK
-from kernels.sparse import transposed_product
+from kernels.sparse import add_transposed_product
 from kernels.tiles import one_blas_thread
 
 _ROUNDING = float(np.finfo(np.float32).eps)
 """Relative error of a kernel value, which is computed in float32."""
+
+_STRIP = 1024
+"""Items at a time, where a landmarks × items matrix becomes another: no third one of that size is needed."""
 
 
 @dataclass
@@ -35,8 +38,8 @@ class NormalEquations:
 
     gram: Float64[np.ndarray, "landmarks landmarks"]
     """A."""
-    targets: Float64[np.ndarray, "landmarks items"]
-    """R."""
+    targets: Float[np.ndarray, "landmarks items"]
+    """R, in float64; a share on its way between processes may have it in float32."""
     trace: float = 0.0
     """Σ_u K(x_u, x_u)."""
     users: int = 0
@@ -53,20 +56,24 @@ class NormalEquations:
         self.users += other.users
         return self
 
+    def add(self, ntk: NTK, users: KernelRows, interactions: sp.csr_array, landmarks: KernelRows) -> None:
+        """Add a block of users: their rows as the kernel sees them, and X_b, what is to be predicted.
+
+        Their kernel with the landmarks is held dense. K_bᵀK_b is taken in float64, K_bᵀX_b in the kernel's own
+        float32: only A is squared.
+        """
+        kernel = kernel_block(ntk, users, landmarks)
+        add_transposed_product(interactions.T.tocsr(), kernel, self.targets)
+        kernel = kernel.astype(np.float64)
+        with one_blas_thread:
+            self.gram += kernel.T @ kernel
+        diagonal = np.asarray(ntk.diagonal(users.squares, items=users.rows.shape[1]), np.float64)
+        self.trace += float(diagonal.sum())
+        self.users += len(users.squares)
+
     def ridge(self, lam: float) -> float:
         """c = λ tr(K)/n, that of the exact ∞-AE of these users."""
         return lam * self.trace / max(self.users, 1)
-
-
-def normal_equations(ntk: NTK, users: KernelRows, landmarks: KernelRows) -> NormalEquations:
-    """The share of one block of users, whose kernel with the landmarks is held dense."""
-    kernel = kernel_block(ntk, users, landmarks).astype(np.float64)
-    with one_blas_thread:
-        gram = kernel.T @ kernel
-    diagonal = np.asarray(ntk.diagonal(users.squares, items=users.rows.shape[1]), np.float64)
-    return NormalEquations(
-        gram, transposed_product(users.rows.T.tocsr(), kernel), float(diagonal.sum()), len(users.squares)
-    )
 
 
 @dataclass(frozen=True)
@@ -84,24 +91,36 @@ class NystromSystem:
     """PᵀR."""
 
     @classmethod
-    def of(cls, ntk: NTK, landmarks: sp.csr_array, equations: NormalEquations) -> NystromSystem:
-        """From the normal equations of users among whom the landmarks are.
+    def of(cls, ntk: NTK, landmarks: KernelRows, equations: NormalEquations) -> NystromSystem:
+        """From the landmarks and the normal equations of the users. Takes over the memory of their R.
 
         Directions in which K_ZZ is no larger than its own rounding error are left out: landmarks with the same history
-        have one. In all others A ≥ K_ZZ² (the landmarks are users), so a > 0 without any ridge.
+        have one. In all others A ≥ K_ZZ² where the landmarks are among the users, so that a > 0 without any ridge.
         """
         # Independent errors of size ε in m² entries have a norm of 2 √m ε; as much again to be sure
-        kernel = kernel_diagonal_block(ntk, KernelRows.of(landmarks)).astype(np.float64)
+        kernel = kernel_diagonal_block(ntk, landmarks).astype(np.float64)
+        targets = equations.targets
         with one_blas_thread:
             values, vectors = scipy.linalg.eigh(kernel, driver="evd")
             kept = values > 4 * math.sqrt(len(kernel)) * _ROUNDING * kernel.max()
             white = vectors[:, kept] / np.sqrt(values[kept])
             spectrum, rotation = scipy.linalg.eigh(white.T @ equations.gram @ white, driver="evd")
+            spectrum = np.maximum(spectrum, 0.0)  # what is below is rounding
             basis = white @ rotation
-            return cls(basis, spectrum, basis.T @ equations.targets)
+            for strip in _strips(targets.shape[1]):
+                targets[: len(spectrum), strip] = basis.T @ targets[:, strip]
+        return cls(basis, spectrum, targets[: len(spectrum)])
 
     def dual(self, ridge: float) -> Float32[np.ndarray, "landmarks items"]:
-        """β for c = `ridge`."""
+        """β for c = `ridge`: not finite where there is no solution, which takes a ridge of 0."""
+        dual = np.empty((len(self.basis), self.targets.shape[1]), np.float32)
+        with np.errstate(divide="ignore"):
+            shrunk = self.basis / (self.spectrum + ridge)
         with one_blas_thread:
-            dual: np.ndarray = self.basis @ (self.targets / (self.spectrum + ridge)[:, None])
-        return dual.astype(np.float32)
+            for strip in _strips(dual.shape[1]):
+                dual[:, strip] = shrunk @ self.targets[:, strip]
+        return dual
+
+
+def _strips(items: int) -> list[slice]:
+    return [slice(start, start + _STRIP) for start in range(0, items, _STRIP)]

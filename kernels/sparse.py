@@ -7,13 +7,16 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float
 
 _STRIP = 256
-"""Columns at a time: a strip of the dense factor, read in the sparse one's random order, then stays in the cache."""
+"""Columns at a time, at most; fewer where so many would not stay in the cache."""
+
+_STRIP_BYTES = 8 << 20
+"""Of a strip of the dense factor, which is read in the sparse one's random order."""
 
 
 def product(left: sp.csr_array, right: Float[np.ndarray, "inner columns"]) -> Float[np.ndarray, "rows columns"]:
     """left · right, dense and contiguous along the columns."""
     result = np.empty((left.shape[0], right.shape[1]), np.result_type(left.dtype, right.dtype))
-    for strip in _strips(right.shape[1]):
+    for strip in _strips(right):
         result[:, strip] = left @ np.ascontiguousarray(right[:, strip])
     return result
 
@@ -23,9 +26,17 @@ def transposed_product(
 ) -> Float[np.ndarray, "columns rows"]:
     """(left · right)ᵀ, dense and contiguous along the rows of `left`."""
     result = np.empty((right.shape[1], left.shape[0]), np.result_type(left.dtype, right.dtype))
-    for strip in _strips(right.shape[1]):
+    for strip in _strips(right):
         result[strip] = (left @ np.ascontiguousarray(right[:, strip])).T
     return result
+
+
+def add_transposed_product(
+    left: sp.csr_array, right: Float[np.ndarray, "inner columns"], total: Float[np.ndarray, "columns rows"]
+) -> None:
+    """total ← total + (left · right)ᵀ, with no other matrix of that size."""
+    for strip in _strips(right):
+        total[strip] += (left @ np.ascontiguousarray(right[:, strip])).T
 
 
 def chosen_entries(matrix: sp.csr_array, entries: Bool[np.ndarray, " entries"]) -> sp.csr_array:
@@ -42,5 +53,7 @@ def with_empty_rows(matrix: sp.csr_array, step: int) -> sp.csr_array:
     return sp.csr_array((matrix.data, matrix.indices, indptr), shape=(rows + surplus, columns))
 
 
-def _strips(columns: int) -> list[slice]:
-    return [slice(start, start + _STRIP) for start in range(0, columns, _STRIP)]
+def _strips(right: Float[np.ndarray, "inner columns"]) -> list[slice]:
+    inner, columns = right.shape
+    width = min(_STRIP, max(32, _STRIP_BYTES // max(inner * right.itemsize, 1)))
+    return [slice(start, start + width) for start in range(0, columns, width)]

@@ -25,12 +25,18 @@ _ACTOR_MATRICES = 6
 
 _CHOSEN_MATRICES = 9
 """Rows × items, of the driver: S twice, the right-hand side and what LAPACK makes of it, α, the best, the store's."""
-_FITTED_MATRICES = 16
-"""Rows × items, of the driver: S, α, the best, the store's; in float64 R, a share of it, PᵀR and what β takes."""
+_FITTED_MATRICES = 8
+"""Rows × items, of the driver: S, α, the best, the store's two; R or PᵀR in float64; a share of it."""
 _JUDGING_MATRICES = 3
 """Rows × items, of an actor: S, α, S as a product wants it."""
-_SHARE_MATRICES = 8
-"""Rows × items, of an actor: in float64 its share of R, a block's, that on its way out, and a share that waits."""
+_SHARE_MATRICES = 4
+"""Landmarks × items, of an actor: its share of R in float64; the same rounded, and on its way out."""
+_SUMMED_MATRICES = 4
+"""Landmarks × items, of the driver while shares are added up: R in float64, the best and the last β."""
+_SOLVED_MATRICES = 5
+"""Landmarks × items, of the driver while β are judged: PᵀR in float64, the last, the best and the next β."""
+_KERNEL_COPIES = 4 * 3 + 8
+"""Bytes of a user's kernel with a landmark in an actor: inner product, padded, kernel, and that in float64."""
 _KERNELS = 4
 """Rows × rows in the driver: inner products, kernel, its factor or eigenvectors, a temporary."""
 
@@ -48,6 +54,8 @@ class Plan:
     parts: Mapping[str, int]
     disk: int = 0
     """Bytes of files while it runs, beside what it publishes."""
+    remedy: str = "fix --lambda and --exponents to save a copy"
+    """What to do, besides the obvious, where it does not fit."""
 
     @property
     def peak(self) -> int:
@@ -62,8 +70,8 @@ class Plan:
         """Raise `DoesNotFit`, with the numbers, if the plan needs more than `limit` bytes."""
         if limit is not None and self.peak > limit:
             raise DoesNotFit(
-                f"{self}, the memory limit is {_gigabytes(limit)}: raise --memory-limit, fix --lambda and "
-                f"--exponents to save a copy, or ingest fewer users or items (--min-user-interactions, --k-core)."
+                f"{self}, the memory limit is {_gigabytes(limit)}: raise --memory-limit, {self.remedy}, "
+                f"or ingest fewer users or items (--min-user-interactions, --k-core)."
             )
 
 
@@ -80,6 +88,7 @@ def plan_kernel_system(*, users: int, items: int, interactions: int, inverses: i
             "driver": _DRIVER + train,
             f"{workers} actors": workers * (_WORKER + train),
         },
+        remedy="fix --lambda and --exponents to save a copy, fit with --solver nystrom",
     )
 
 
@@ -154,6 +163,43 @@ def plan_comparison(*, users: int, items: int, interactions: int, rows: int, fit
             "driver": _DRIVER + train + driver,
             f"{workers} actors": workers * (_WORKER + actor) + train,
         },
+    )
+
+
+def plan_normal_equations(
+    *,
+    users: int,
+    items: int,
+    interactions: int,
+    shards: int,
+    landmarks: int,
+    chosen: int,
+    judged: int,
+    slice_users: int,
+    workers: int,
+) -> Plan:
+    """Nyström: while actors add up their shares, or, if it is more, while the driver judges by `judged` users.
+
+    It holds these, and the `chosen` users that landmarks are made of; an actor reads one shard at a time.
+    """
+    matrix, square = 4 * landmarks * items, 8 * landmarks * landmarks
+    history = _COPIES * _INTERACTION * interactions / max(users, 1)
+    driver = _DRIVER + int((chosen + judged) * history) + 2 * _KERNELS * square
+    share = _SHARE_MATRICES * matrix + _KERNEL_COPIES * slice_users * landmarks + 2 * square
+    shard = _COPIES * _INTERACTION * interactions // max(shards, 1)
+    summing = {
+        "driver": driver + _SUMMED_MATRICES * matrix,
+        f"{workers} actors": workers * (_WORKER + shard + share),
+    }
+    judging = {
+        "driver": driver + _SOLVED_MATRICES * matrix,
+        "score blocks": _score_blocks(landmarks, items),
+        f"{workers} actors": workers * _WORKER,
+    }
+    return Plan(
+        f"{landmarks:,} landmarks of {users:,} users",
+        max(summing, judging, key=lambda parts: sum(parts.values())),
+        remedy="take fewer --landmarks",
     )
 
 

@@ -54,8 +54,9 @@ def user_blocks(histories: Histories, part: str, *, first: int = 0) -> list[User
 class Validation:
     """The validation users of a dataset, ready to judge one candidate after another."""
 
-    def __init__(self, dataset: Dataset, *, seed: int) -> None:
-        self.histories = dataset.histories()
+    def __init__(self, dataset: Dataset, *, seed: int, histories: Histories | None = None) -> None:
+        """Of a sample of the users, where their `histories` are given; else of all."""
+        self.histories = dataset.histories() if histories is None else histories
         self.blocks = user_blocks(self.histories, "validation")
         if not self.blocks:
             raise InputError(f"{dataset.artefact.location} has no validation interactions to choose λ on.")

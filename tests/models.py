@@ -12,6 +12,7 @@ from pipeline.progress import Report, silent
 from pipeline.recommenders.ease import EASEConfig, fit_ease
 from pipeline.recommenders.infinite_ae import InfiniteAEConfig, fit_infinite_ae
 from pipeline.recommenders.mf import MFConfig, fit_mf
+from pipeline.recommenders.nystrom import NystromConfig, fit_nystrom
 from pipeline.recommenders.popularity import fit_popularity
 from pipeline.workers import Pool
 
@@ -24,6 +25,8 @@ def fit(model: str, dataset: Dataset, out: Path, pool: Pool, *, report: Report =
     writer = ArtefactWriter(out, Kind.MODEL, purpose={"model": model})
     if model == "infinite-ae":
         return fit_infinite_ae(dataset, writer, InfiniteAEConfig(**config), pool, report=report)
+    if model == "nystrom":
+        return fit_nystrom(dataset, writer, NystromConfig(**config), pool, report=report)
     if model == "ease":
         return fit_ease(dataset, writer, EASEConfig(**config), report=report)
     if model == "mf":

@@ -69,6 +69,19 @@ def infinite_ae_scores(
     return ntk_matrix(users, support, **network).astype(np.float64) @ alpha
 
 
+def nystrom_scores(
+    train: np.ndarray, context: np.ndarray, landmarks: np.ndarray, *, lam: float, p: float = 0.0, q: float = 0.0
+) -> np.ndarray:
+    """K(x, Z) (K_XZᵀ K_XZ + c K_ZZ)⁻¹ K_XZᵀ X with the paper's network, all dense; the landmarks are normalised."""
+    network = {"depth": 1, "w_std": math.sqrt(2), "b_std": 0.1}
+    support, users = normalised(train, train, p=p, q=q), normalised(train, context, p=p, q=q)
+    across = ntk_matrix(support, landmarks, **network).astype(np.float64)
+    among = ntk_matrix(landmarks, landmarks, **network).astype(np.float64)
+    ridge = lam * np.mean([ntk_pair(row, row, **network) for row in support])
+    beta = np.linalg.solve(across.T @ across + float(ridge) * among, across.T @ train)
+    return ntk_matrix(users, landmarks, **network).astype(np.float64) @ beta
+
+
 def ease_weights(train: np.ndarray, lam: float) -> np.ndarray:
     """B by its definition: column j regresses item j on all other items."""
     gram = train.T @ train + lam * np.eye(train.shape[1])

@@ -59,6 +59,14 @@ def test_fit_evaluate_recommend(dataset: str, model: str, tmp_path: Path, capsys
     assert table["item_id"].str.fullmatch(r"i\d+").all()
 
 
+def test_fit_on_landmarks(dataset: str, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "model")
+    options = ["--solver", "nystrom", "--landmarks", "40", "--landmark-sampling", "uniform", "--normalize", "none"]
+    assert main(["fit", dataset, "--out", out, *options]) == 0
+    assert "p=0, q=0, 40 landmarks (" in capsys.readouterr().out
+    assert main(["evaluate", out, "--data", dataset]) == 0
+
+
 def test_evaluate_prints_a_row_for_each_model(dataset: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", model, "--data", dataset, "--part", "validation"]) == 0
     printed = capsys.readouterr().out
@@ -78,6 +86,17 @@ def test_evaluate_prints_a_row_for_each_model(dataset: str, model: str, capsys: 
         (["--memory-limit", "plenty"], "--memory-limit plenty is not a size"),
         (["--memory-limit", "1MB"], "the memory limit is 0.00 GB: raise --memory-limit"),
         (["--depth", "0"], "'--depth'"),
+        (["--landmarks", "40"], "--landmarks goes with --solver nystrom."),
+        (["--landmark-sampling", "uniform"], "--landmark-sampling goes with --solver nystrom."),
+        (["--solver", "nystrom", "--landmarks", "0"], "--landmarks must be at least 1, it is 0."),
+        (
+            ["--solver", "nystrom", "--landmarks", "121"],
+            "--landmarks must lie in 1 … 120, the number of training users; it is 121.",
+        ),
+        (["--solver", "nystrom"], "--landmarks must lie in 1 … 120, the number of training users; it is 1,000."),
+        (["--solver", "nystrom", "--landmarks", "40", "--memory-limit", "1MB"], "take fewer --landmarks"),
+        (["--solver", "nystrom", "--model", "ease"], "--solver nystrom is for --model infinite-ae, not for ease."),
+        (["--solver", "guess"], "'exact', 'nystrom'"),
         (["--model", "oracle"], "'infinite-ae', 'ease', 'mf', 'popularity'"),
     ],
 )

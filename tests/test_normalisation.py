@@ -38,6 +38,18 @@ def test_keeps_the_mean_squared_row_norm_of_the_train_matrix(train: sp.csr_array
     assert np.sum(normalised.data.astype(float) ** 2) == pytest.approx(train.nnz, rel=1e-6)
 
 
+@pytest.mark.parametrize(("p", "q"), [(0.0, 0.0), (0.4, 0.25)])
+def test_comes_from_degrees_and_blocks_of_users_as_well(train: sp.csr_array, p: float, q: float) -> None:
+    exponents = Exponents(user=p, item=q)
+    degrees = np.asarray(train.sum(axis=0), dtype=np.int64)
+    unscaled = DegreeNormalisation.of_degrees(degrees, exponents)
+    squares = unscaled.squares(train[:11]) + unscaled.squares(train[11:])
+    scale = unscaled.scale(train.nnz, squares)
+    found = DegreeNormalisation.of_degrees(degrees, exponents, scale=scale)
+    whole = DegreeNormalisation.of(train, exponents)
+    np.testing.assert_allclose(found.item_weights, whole.item_weights, rtol=1e-12)
+
+
 def test_exponents_of_zero_change_nothing(train: sp.csr_array) -> None:
     assert DegreeNormalisation.of(train, Exponents())(train) is train
 

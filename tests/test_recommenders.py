@@ -20,6 +20,7 @@ from pipeline.recommenders.base import VALIDATION
 from pipeline.recommenders.ease import EASEConfig, plan_ease
 from pipeline.recommenders.infinite_ae import InfiniteAEConfig, plan_infinite_ae
 from pipeline.recommenders.mf import MF, MFConfig, plan_mf
+from pipeline.recommenders.nystrom import LandmarkSampling, Nystrom, NystromConfig, plan_nystrom
 from pipeline.scoring import evaluate, open_model, recommend
 from pipeline.workers import Pool
 from tests import oracles
@@ -44,15 +45,26 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "infinite-ae",
         {"lambdas": (0.1, 2.0, 50.0), "exponents": DEGREE},
     ),
+    "nystrom": ("more users", "nystrom", {"landmarks": 90, "lambdas": GRID, "exponents": NONE}),
+    "nystrom degree": (
+        "more items",
+        "nystrom",
+        {"landmarks": 60, "sampling": LandmarkSampling.UNIFORM, "lambdas": GRID, "exponents": DEGREE},
+    ),
+    "nystrom held-out": (
+        "held-out users",
+        "nystrom",
+        {"landmarks": 80, "sampling": LandmarkSampling.RPCHOLESKY, "lambdas": (0.1, 2.0, 50.0), "exponents": DEGREE},
+    ),
     "ease": ("more users", "ease", {"lambdas": (1.0, 100.0)}),
     "ease held-out": ("held-out users", "ease", {"lambdas": (1.0, 100.0)}),
     "mf": ("more users", "mf", {"factors": (8,), "lambdas": (1.0, 10.0)}),
     "mf held-out": ("held-out users", "mf", {"factors": (8,), "alphas": (5.0,), "lambdas": (1.0, 10.0)}),
     "popularity": ("more users", "popularity", {}),
 }
-CLOSED_FORM = [name for name in CASES if name.split()[0] in ("infinite-ae", "ease")]
-ONE_OF_EACH = ["infinite-ae wide degree", "ease held-out", "mf held-out", "popularity"]
-EVALUATED = [*ONE_OF_EACH, "infinite-ae", "infinite-ae held-out", "ease"]
+CLOSED_FORM = [name for name in CASES if name.split()[0] in ("infinite-ae", "nystrom", "ease")]
+ONE_OF_EACH = ["infinite-ae wide degree", "nystrom degree", "ease held-out", "mf held-out", "popularity"]
+EVALUATED = [*ONE_OF_EACH, "infinite-ae", "infinite-ae held-out", "nystrom", "nystrom held-out", "ease"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,10 @@ class Fitted:
             return dense @ oracles.ease_weights(self.train, parameters["lambda"])
         if isinstance(self.model, MF):
             return oracles.mf_scores(self.model.items, dense, lam=parameters["lambda"], alpha=parameters["alpha"])
+        if isinstance(self.model, Nystrom):
+            landmarks = self.model.landmarks.rows.toarray().astype(float)
+            lam, p, q = parameters["lambda"], parameters["p"], parameters["q"]
+            return oracles.nystrom_scores(self.train, dense, landmarks, lam=lam, p=p, q=q)
         lam, p, q = parameters["lambda"], parameters["p"], parameters["q"]
         return oracles.infinite_ae_scores(self.train, dense, lam=lam, p=p, q=q)
 
@@ -202,6 +218,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers(datasets: dict[str, Datas
     numbers = r"needs \d+\.\d\d GB \(.*\), the memory limit is 0\.10 GB: raise --memory-limit"
     for plan in (
         plan_infinite_ae(datasets["more users"], InfiniteAEConfig()),
+        plan_nystrom(datasets["more users"], NystromConfig(landmarks=100)),
         plan_ease(datasets["more users"], EASEConfig()),
         plan_mf(datasets["more users"], MFConfig()),
     ):
@@ -218,7 +235,7 @@ def test_a_choice_among_candidates_costs_the_memory_to_keep_one(datasets: dict[s
     assert plan_infinite_ae(dataset, fixed).peak < plan_infinite_ae(dataset, searched).peak
 
 
-@pytest.mark.parametrize("config", [InfiniteAEConfig, EASEConfig, MFConfig])
+@pytest.mark.parametrize("config", [InfiniteAEConfig, NystromConfig, EASEConfig, MFConfig])
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -253,4 +270,4 @@ def test_a_model_of_other_items_is_refused(datasets: dict[str, Dataset], tmp_pat
     assert checksums(open_model(str(model.location), datasets["more users"])) == checksums(model)
     with pytest.raises(InputError, match="knows other items"):
         evaluate(str(model.location), datasets["more items"], pool)
-    assert set(MODELS) == {"infinite-ae", "ease", "mf", "popularity", "summary"}
+    assert set(MODELS) == {"infinite-ae", "nystrom", "ease", "mf", "popularity", "summary"}

@@ -18,6 +18,8 @@ import scipy.sparse as sp
 from jaxtyping import Float32
 
 from kernels.distillation import solve_summary
+from kernels.kernel_matrix import KernelRows
+from kernels.normalisation import DegreeNormalisation, Exponents
 from kernels.ntk import NTK
 from kernels.nystrom import NystromSystem
 from kernels.tiles import one_blas_thread
@@ -28,6 +30,7 @@ from pipeline.distillation.selection import head_users, random_interactions, ran
 from pipeline.distillation.training import METHOD, check_budget, distill, plan_distillation
 from pipeline.distillation.users import PartWorker, Users
 from pipeline.errors import InputError
+from pipeline.normal_equations import NormalEquationsWorker, normal_equations
 from pipeline.plan import Plan, plan_comparison
 from pipeline.progress import Report, silent
 from pipeline.recommenders.base import check_search
@@ -99,12 +102,12 @@ def summarise(
     if isinstance(config, DistillConfig):
         return distill(dataset, writer, config, pool, warm_start=warm_start, report=report)
     check_budget(config.budget, dataset)
+    if config.method == Method.NYSTROM:
+        made = _fitted(dataset, config, pool, report)
+    else:
+        made = _chosen(dataset.training_matrix(), config, report)
     with pool.workers(PartWorker, dataset, config.parts) as workers:
-        users = Users(workers, config.parts)
-        train = dataset.training_matrix()
-        nystrom = config.method == Method.NYSTROM
-        made = _fitted(train, users, config, report) if nystrom else _chosen(train, config, report)
-        best = _Best.of(made, users, config, report)
+        best = _Best.of(made, Users(workers, config.parts), config, report)
     return publish_summary(
         writer,
         dataset,
@@ -169,12 +172,16 @@ def _chosen(train: sp.csr_array, config: ComparisonConfig, report: Report) -> _C
     return _Candidates(np.asarray(summary), dual)
 
 
-def _fitted(train: sp.csr_array, users: Users, config: ComparisonConfig, report: Report) -> _Candidates:
-    landmarks = random_users(train, config.budget, seed=config.seed)
-    equations = users.normal_equations(config.ntk, landmarks, report=report)
+def _fitted(dataset: Dataset, config: ComparisonConfig, pool: Pool, report: Report) -> _Candidates:
+    train = dataset.training_matrix()
+    rows = random_users(train, config.budget, seed=config.seed)
+    landmarks = KernelRows.of(rows)
+    unnormalised = DegreeNormalisation.of(train, Exponents())
+    with pool.workers(NormalEquationsWorker, dataset) as workers:
+        equations = normal_equations(workers, dataset, config.ntk, unnormalised, landmarks, report=report)
     system = NystromSystem.of(config.ntk, landmarks, equations)
     return _Candidates(
-        landmarks.toarray(),
+        rows.toarray(),
         lambda lam: system.dual(equations.ridge(lam)),
         keeps_dual=True,
         counts={"rank": len(system.spectrum)},

@@ -14,13 +14,11 @@ from kernels.distillation import Batch, BlockGradients, block_gradients
 from kernels.kernel_matrix import KernelRows, kernel_block
 from kernels.metrics import BlockMetrics, combine, propensity_weights
 from kernels.ntk import NTK
-from kernels.nystrom import NormalEquations, normal_equations
 from kernels.sparse import chosen_entries
 from pipeline.dataset import Dataset, Histories
 from pipeline.distillation.config import DistillConfig, Objective
 from pipeline.errors import InputError
-from pipeline.progress import Report
-from pipeline.validation import USER_BLOCK, UserBlock, user_blocks
+from pipeline.validation import UserBlock, user_blocks
 from pipeline.workers import Workers
 
 
@@ -79,14 +77,6 @@ class PartWorker:
             for dual, metrics in zip(duals, judged, strict=True):
                 metrics.append(block.metrics(kernel @ dual, self._weights, seed))
         return judged
-
-    def normal_equations(self, part: int, ntk: NTK, landmarks: sp.csr_array) -> NormalEquations:
-        """The part's share of the normal equations of regression on these landmarks."""
-        train, support = self._part(part).train, KernelRows.of(landmarks)
-        total = NormalEquations.empty(*landmarks.shape)
-        for start in range(0, train.shape[0], USER_BLOCK):
-            total += normal_equations(ntk, KernelRows.of(train[start : start + USER_BLOCK]), support)
-        return total
 
     def _part(self, index: int) -> _Part:
         if index not in self._held:
@@ -155,13 +145,3 @@ class Users:
         if not any(block.users for block in blocks[0]):
             raise InputError("The dataset has no validation interactions to choose a summary on.")
         return [combine(metrics) for metrics in blocks]
-
-    def normal_equations(self, ntk: NTK, landmarks: sp.csr_array, *, report: Report) -> NormalEquations:
-        """Of the regression of all training users on these landmarks."""
-        shared = ray.put(landmarks)
-        total = NormalEquations.empty(*landmarks.shape)
-        shares = self.workers.map("normal_equations", [(part, ntk, shared) for part in range(self.parts)])
-        for part, share in enumerate(shares):
-            total += share
-            report("Normal equations", part + 1, self.parts)
-        return total

@@ -8,10 +8,13 @@ from pipeline.recommenders.base import Recommender
 from pipeline.recommenders.ease import EASE
 from pipeline.recommenders.infinite_ae import InfiniteAE
 from pipeline.recommenders.mf import MF
+from pipeline.recommenders.nystrom import Nystrom
 from pipeline.recommenders.popularity import Popularity
 from pipeline.recommenders.summary import Summary
 
-MODELS: dict[str, type[Recommender]] = {model.name: model for model in (InfiniteAE, EASE, MF, Popularity, Summary)}
+MODELS: dict[str, type[Recommender]] = {
+    model.name: model for model in (InfiniteAE, Nystrom, EASE, MF, Popularity, Summary)
+}
 
 
 def load_recommender(artefact: Artefact) -> Recommender:

@@ -194,6 +194,7 @@ class _Candidate:
         if not copy:
             return self
         inverse = spare.solution.inverse if spare else ArrayTiles(self.solution.layout)
+        assert isinstance(inverse, ArrayTiles)  # as in every candidate
         copy_with_ridge(self.solution.inverse, inverse, self.solution.layout, 0.0)
         return replace(self, solution=replace(self.solution, inverse=inverse))
 

@@ -1,0 +1,122 @@
+"""Landmarks for Nyström: a few rows that span the kernel of many users better than as many users at random do.
+
+`cluster_means` makes them (Zhang & Kwok, "Clustered Nyström method", IEEE Trans. Neural Networks 2010): the means of
+clusters of users, that is rows of weights. `rpcholesky` chooses users (Chen, Epperly, Tropp & Webber, "Randomly
+pivoted Cholesky", 2023, arXiv 2207.06503; the block version, its pivots drawn without replacement).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+from jaxtyping import Float32, Int
+
+from kernels.inner_products import squared_norms
+from kernels.kernel_matrix import KernelRows, kernel_block
+from kernels.ntk import NTK
+from kernels.sparse import product
+from kernels.tiles import one_blas_thread
+
+_ROUNDS = 3
+"""Of k-means: more make no better landmarks (benchmarks/README.md)."""
+
+_USERS = 2048
+"""Users whose likeness to all centres is held at once."""
+
+_DRAWS = 10
+"""Into which the pivots are divided: those of one are drawn at once, from the residual of those before."""
+
+_LEVELLING = 0.75
+"""The kernel that is factored is K(x, y) / (K(x, x) K(y, y))^0.75, whose diagonal is K(x, x)^−0.5.
+
+That of K itself grows with a user's activity: landmarks that follow it are all heavy users, and worse than uniform
+ones, for quality is an average over users. These are better (benchmarks/README.md).
+"""
+
+_ROUNDING = 1e-6
+"""Of a kernel value, in parts of the diagonal: below this a residual says nothing."""
+
+
+def cluster_means(users: sp.csr_array, count: int, *, seed: int) -> sp.csr_array:
+    """The means of `count` clusters of users (CSR users × items, float32, no fewer than `count`).
+
+    Spherical k-means: the likeness of users is the cosine of their rows, and the first centres are users at random. A
+    cluster that nobody is nearest to is the user that it began with.
+    """
+    first = users[np.sort(np.random.default_rng(seed).choice(users.shape[0], count, replace=False))]
+    unit = _of_length_one(users)
+    centres = _of_length_one(first)
+    for _ in range(_ROUNDS):
+        columns = centres.T.toarray(order="C")
+        nearest = np.concatenate(
+            [
+                product(unit[start : start + _USERS], columns).argmax(axis=1)
+                for start in range(0, users.shape[0], _USERS)
+            ]
+        )
+        sizes = np.bincount(nearest, minlength=count)
+        ones = np.ones(len(nearest), np.float32)
+        members = sp.csr_array((ones, (nearest, np.arange(len(nearest)))), shape=(count, len(nearest)))
+        alone = sp.diags_array((sizes == 0).astype(np.float32))
+        centres = _of_length_one(sp.csr_array(members @ unit + alone @ centres))
+    means = sp.diags_array((1 / np.maximum(sizes, 1)).astype(np.float32)) @ (members @ users) + alone @ first
+    return _sorted(means)
+
+
+def rpcholesky(ntk: NTK, users: KernelRows, count: int, *, seed: int) -> Int[np.ndarray, " count"]:
+    """The positions of `count` of the `users`, ascending.
+
+    Takes users × count float32, and count · (2 · nnz + users · count) floating-point operations.
+    """
+    random = np.random.default_rng(seed)
+    diagonal = np.asarray(ntk.diagonal(users.squares, items=users.rows.shape[1]), np.float64)
+    level = diagonal**-_LEVELLING
+    residual = diagonal * level**2
+    least = _ROUNDING * residual  # so that there are `count` landmarks even where fewer span everything
+    factor = np.empty((len(residual), count), np.float32)
+    chosen = np.zeros(len(residual), dtype=bool)
+    bounds = sorted({count * draw // _DRAWS for draw in range(_DRAWS + 1)})
+    for start, stop in pairwise(bounds):
+        span = slice(start, stop)
+        weights = np.where(chosen, 0.0, np.maximum(residual, least))
+        pivots = random.choice(len(weights), stop - start, replace=False, p=weights / weights.sum())
+        chosen[pivots] = True
+        columns = kernel_block(ntk, users, users[pivots]) * np.outer(level, level[pivots]).astype(np.float32)
+        factor[:, span] = _next_columns(columns, factor[:, :start], pivots)
+        residual -= np.einsum("uc,uc->u", factor[:, span], factor[:, span])
+    return np.flatnonzero(chosen)
+
+
+def _next_columns(
+    columns: Float32[np.ndarray, "users pivots"],
+    factor: Float32[np.ndarray, "users known"],
+    pivots: Int[np.ndarray, " pivots"],
+) -> Float32[np.ndarray, "users pivots"]:
+    """(K − F Fᵀ)[:, S] L⁻ᵀ, with L the Cholesky factor of its rows S."""
+    with one_blas_thread:
+        rest = columns - factor @ factor[pivots].T
+        corner = rest[pivots].astype(np.float64)
+        corner = (corner + corner.T) / 2
+        values, vectors = scipy.linalg.eigh(corner)
+        # An inverse root in place of L⁻ᵀ: its columns are rotated ones, and pivots that repeat another are left out
+        kept = values > _ROUNDING * np.diag(columns[pivots]).max()
+        root = np.where(kept, vectors / np.sqrt(np.where(kept, values, 1.0)), 0.0)
+        next_columns: np.ndarray = rest @ root.astype(np.float32)
+    return next_columns
+
+
+def _of_length_one(rows: sp.csr_array) -> sp.csr_array:
+    """The rows divided by their norms; rows of zeros stay."""
+    norms = np.sqrt(squared_norms(rows))
+    return _sorted(sp.diags_array(1 / np.where(norms > 0, norms, 1).astype(np.float32)) @ rows)
+
+
+def _sorted(rows: sp.sparray) -> sp.csr_array:
+    """CSR with ascending columns and no explicit zeros."""
+    result = sp.csr_array(rows)
+    result.eliminate_zeros()
+    result.sort_indices()
+    return result
