@@ -14,8 +14,11 @@ from pipeline.recommenders.infinite_ae import InfiniteAEConfig, fit_infinite_ae
 from pipeline.recommenders.mf import MFConfig, fit_mf
 from pipeline.recommenders.nystrom import NystromConfig, fit_nystrom
 from pipeline.recommenders.popularity import fit_popularity
+from pipeline.recommenders.tiled import fit_tiled
 from pipeline.workers import Pool
 
+TILE = 200
+"""Rows of a tile in files: a few tiles a side, the last one shorter."""
 NONE = (Exponents(),)
 DEGREE = (Exponents(user=0.4, item=0.25),)
 
@@ -27,6 +30,8 @@ def fit(model: str, dataset: Dataset, out: Path, pool: Pool, *, report: Report =
         return fit_infinite_ae(dataset, writer, InfiniteAEConfig(**config), pool, report=report)
     if model == "nystrom":
         return fit_nystrom(dataset, writer, NystromConfig(**config), pool, report=report)
+    if model == "tiled":
+        return fit_tiled(dataset, writer, InfiniteAEConfig(**config), pool, tile=TILE, report=report)
     if model == "ease":
         return fit_ease(dataset, writer, EASEConfig(**config), report=report)
     if model == "mf":

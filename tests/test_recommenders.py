@@ -56,6 +56,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "nystrom",
         {"landmarks": 80, "sampling": LandmarkSampling.RPCHOLESKY, "lambdas": (0.1, 2.0, 50.0), "exponents": DEGREE},
     ),
+    "infinite-ae tiled": ("more users", "tiled", {"lambdas": GRID, "exponents": DEGREE}),
+    "infinite-ae tiled held-out": ("held-out users", "tiled", {"lambdas": (0.1, 2.0), "exponents": DEGREE}),
     "ease": ("more users", "ease", {"lambdas": (1.0, 100.0)}),
     "ease held-out": ("held-out users", "ease", {"lambdas": (1.0, 100.0)}),
     "mf": ("more users", "mf", {"factors": (8,), "lambdas": (1.0, 10.0)}),
@@ -63,7 +65,14 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "popularity": ("more users", "popularity", {}),
 }
 CLOSED_FORM = [name for name in CASES if name.split()[0] in ("infinite-ae", "nystrom", "ease")]
-ONE_OF_EACH = ["infinite-ae wide degree", "nystrom degree", "ease held-out", "mf held-out", "popularity"]
+ONE_OF_EACH = [
+    "infinite-ae wide degree",
+    "infinite-ae tiled",
+    "nystrom degree",
+    "ease held-out",
+    "mf held-out",
+    "popularity",
+]
 EVALUATED = [*ONE_OF_EACH, "infinite-ae", "infinite-ae held-out", "nystrom", "nystrom held-out", "ease"]
 
 
@@ -209,7 +218,7 @@ def test_a_changed_byte_is_refused_with_the_name_of_the_file(fitted: Fitted, tmp
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
     with pytest.raises(InputError, match=f"{damaged.name} is damaged"):
-        load_recommender(Artefact.open(str(copy), Kind.MODEL))
+        load_recommender(Artefact.open(str(copy), Kind.MODEL)).scores(fitted.histories.train[:2])
     with pytest.raises(InputError, match=f"{damaged.name} is damaged"):
         evaluate(str(copy), fitted.dataset, pool)
 

@@ -55,16 +55,22 @@ def plan_tiled(dataset: Dataset, config: InfiniteAEConfig) -> Plan:
 
 
 def fit_tiled(
-    dataset: Dataset, writer: ArtefactWriter, config: InfiniteAEConfig, pool: Pool, *, report: Report = silent
+    dataset: Dataset,
+    writer: ArtefactWriter,
+    config: InfiniteAEConfig,
+    pool: Pool,
+    *,
+    tile: int | None = None,
+    report: Report = silent,
 ) -> Artefact:
     """Fit every (exponents, λ) of the grid, keep the best on validation, publish it as a model.
 
-    Goes on with what the writer's staging directory holds. Raises `InputError` if no candidate is positive definite in
-    float32.
+    Tiles have `tile` rows, or as many as suit the number of users. Goes on with what the writer's staging directory
+    holds. Raises `InputError` if no candidate is positive definite in float32.
     """
     validation = Validation(dataset, seed=config.seed)
     train = validation.histories.training_matrix()
-    layout = Layout(train.shape[0], tile_of(train.shape[0]))
+    layout = Layout(train.shape[0], tile or tile_of(train.shape[0]))
     lambdas = tried_lambdas(dataset, config)
     outcomes: list[_Outcome] = []
     best: tuple[_Outcome, KernelSystem] | None = None

@@ -1,0 +1,176 @@
+"""The solver in files: killed and begun again, with damaged tiles, on a full disk, on failing nodes: the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from pipeline.artefact import Artefact, Kind
+from pipeline.dataset import Dataset
+from pipeline.recommenders import load_recommender
+from pipeline.session import ray_session
+from pipeline.workers import Pool, PoolActor
+from tests.builders import taste_dataset
+from tests.models import NONE, checksums, fit
+
+CONFIG = {"lambdas": (1.0, 5.0), "exponents": NONE}
+SECOND = "Tiles (p=0 q=0 λ=5)"
+TILES = 10 + 10 + 6 + 10
+"""Of four tile rows: K, L, W below the diagonal, the inverse."""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Four tile rows of users, and more items than users."""
+    return taste_dataset(tmp_path_factory.mktemp("tiled") / "data", 700, 720, seed=4)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset: Dataset, pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    return fit("tiled", dataset, tmp_path_factory.mktemp("tiled") / "model", pool, **CONFIG)
+
+
+class Progress:
+    """A `Report` that keeps the first count of every phase: what was there when it began."""
+
+    def __init__(self) -> None:
+        self.began: dict[str, int] = {}
+
+    def __call__(self, phase: str, done: int, total: int, detail: str = "") -> None:
+        self.began.setdefault(phase, done)
+
+
+def test_it_is_the_model_of_the_solver_in_memory(
+    dataset: Dataset, undisturbed: Artefact, pool: Pool, tmp_path: Path
+) -> None:
+    in_memory = fit("infinite-ae", dataset, tmp_path / "model", pool, **CONFIG)
+    context = dataset.histories().context("test")
+    found, expected = (load_recommender(model).scores(context) for model in (undisturbed, in_memory))
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    for name, value in in_memory.manifest.config.items():
+        assert name == "tile" or undisturbed.manifest.config[name] == value
+    assert 0 < undisturbed.manifest.counts["residual"] < 1e-4
+
+
+def test_a_killed_run_goes_on_with_the_tile_that_it_was_killed_in(
+    dataset: Dataset, undisturbed: Artefact, pool: Pool, tmp_path: Path
+) -> None:
+    """The driver gets SIGKILL in the second of two systems; then one of its tiles is cut off and one is changed."""
+    out = tmp_path / "model"
+    killed = by_itself(f"fit_until_killed({str(dataset.artefact.location)!r}, {str(out)!r})")
+    killed.communicate(timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert not out.exists()
+    left = sorted((tmp_path / ".model.partial").rglob("lambda 5/*/*.arrow"))
+    gram = len(list((tmp_path / ".model.partial").rglob("gram/*.arrow")))
+    assert gram == 10
+    assert len(left) >= 5
+    os.truncate(left[0], 1000)
+    content = bytearray(left[1].read_bytes())
+    content[1000] ^= 1
+    left[1].write_bytes(content)
+
+    progress = Progress()
+    again = fit("tiled", dataset, out, pool, report=progress, **CONFIG)
+    assert [phase for phase in progress.began if phase.startswith("Tiles")] == [SECOND]
+    assert progress.began[SECOND] == gram + len(left) - 2
+    assert again.manifest.fingerprint() == undisturbed.manifest.fingerprint()
+    assert not (tmp_path / ".model.partial").exists()
+
+
+def test_a_full_disk_publishes_nothing_and_keeps_what_is_finished(
+    dataset: Dataset, undisturbed: Artefact, pool: Pool, tmp_path: Path
+) -> None:
+    limited: dict[psutil.Process, tuple[int, int]] = {}
+
+    def fill(phase: str, done: int, total: int, detail: str = "") -> None:
+        if phase.startswith("Tiles") and done == TILES // 2 and not limited:
+            for actor in actors():
+                limited[actor] = actor.rlimit(resource.RLIMIT_FSIZE)
+                actor.rlimit(resource.RLIMIT_FSIZE, (1024, limited[actor][1]))
+
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            fit("tiled", dataset, tmp_path / "model", pool, report=fill, **CONFIG)
+    finally:
+        for actor, limits in limited.items():
+            actor.rlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "model").exists()
+    progress = Progress()
+    again = fit("tiled", dataset, tmp_path / "model", pool, report=progress, **CONFIG)
+    assert next(iter(progress.began.values())) >= TILES // 2
+    assert again.manifest.fingerprint() == undisturbed.manifest.fingerprint()
+
+
+def test_one_actor_and_nodes_that_fail_write_the_same_bytes(
+    dataset: Dataset, undisturbed: Artefact, tmp_path: Path
+) -> None:
+    """A node is lost in the middle of the factorisation and another takes its place."""
+    run = by_itself(f"fit_on_failing_nodes({str(dataset.artefact.location)!r}, {str(tmp_path / 'model')!r})")
+    answer, errors = run.communicate(timeout=180)
+    assert run.returncode == 0, errors[-2000:]
+    assert json.loads(answer.splitlines()[-1]) == {"lost": 1}
+    found = Artefact.open(str(tmp_path / "model"), Kind.MODEL)
+    assert checksums(found) == checksums(undisturbed)
+    assert found.manifest.fingerprint() == undisturbed.manifest.fingerprint()
+
+
+def actors() -> list[psutil.Process]:
+    below = psutil.Process().children(recursive=True)
+    return [process for process in below if PoolActor.__name__ in process.name()]
+
+
+def by_itself(call: str) -> subprocess.Popen[str]:
+    """A function of this module in a process, and a Ray, of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", f"from tests.test_tiled import *; {call}"],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def fit_until_killed(dataset: str, out: str) -> None:
+    def kill(phase: str, done: int, total: int, detail: str = "") -> None:
+        if phase == SECOND and done == TILES // 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with ray_session(cpus=1), Pool() as pool:
+        fit("tiled", Dataset.open(dataset), Path(out), pool, report=kill, **CONFIG)
+
+
+def fit_on_failing_nodes(dataset: str, out: str) -> None:
+    """A head that computes nothing and one node with one actor, replaced while it makes tiles."""
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 3},
+        },
+    )
+    nodes = [cluster.add_node(num_cpus=1)]
+    lost = 0
+
+    def lose_the_node(phase: str, done: int, total: int, detail: str = "") -> None:
+        nonlocal lost
+        if phase == SECOND and done == TILES // 2:
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+            nodes.append(cluster.add_node(num_cpus=1))
+            lost += 1
+
+    with ray_session(address=cluster.address), Pool() as pool:
+        fit("tiled", Dataset.open(dataset), Path(out), pool, report=lose_the_node, **CONFIG)
+    print(json.dumps({"lost": lost}))
+    cluster.shutdown()
