@@ -10,7 +10,7 @@ import traceback
 
 import typer
 
-from jobs import demo, distill, evaluate, export, fit, generate, ingest, perturb, recommend
+from jobs import demo, distill, evaluate, export, fit, generate, ingest, perturb, plan, recommend
 from jobs.console import note
 from pipeline.errors import InputError
 
@@ -26,6 +26,7 @@ for job in (
     generate.generate,
     ingest.ingest,
     perturb.perturb,
+    plan.plan,
     fit.fit,
     distill.distill,
     evaluate.evaluate,

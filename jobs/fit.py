@@ -17,6 +17,8 @@ from kernels.ntk import NTK
 from pipeline.artefact import Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset
 from pipeline.errors import InputError
+from pipeline.planner import Resources, Search, Solver, chosen, estimates
+from pipeline.progress import Report
 from pipeline.recommenders.base import VALIDATION
 from pipeline.recommenders.ease import EASE_LAMBDAS, EASEConfig, fit_ease, plan_ease
 from pipeline.recommenders.infinite_ae import (
@@ -36,6 +38,7 @@ from pipeline.recommenders.nystrom import (
     plan_nystrom,
 )
 from pipeline.recommenders.popularity import fit_popularity
+from pipeline.recommenders.tiled import fit_tiled, plan_tiled
 from pipeline.session import ray_session
 from pipeline.workers import Pool
 
@@ -49,44 +52,54 @@ class Model(StrEnum):
     POPULARITY = "popularity"
 
 
-class Solver(StrEnum):
-    EXACT = "exact"
-    NYSTROM = "nystrom"
-
-
 class Normalize(StrEnum):
     DEGREE = "degree"
     NONE = "none"
+
+
+class Choice(StrEnum):
+    AUTO = "auto"
+    EXACT = Solver.EXACT
+    TILED = Solver.TILED
+    NYSTROM = Solver.NYSTROM
+
+
+Lambda = Annotated[
+    str | None,
+    typer.Option(
+        "--lambda", help="λ, or a comma-separated grid. Default: the paper's, wide ones for ease, mf and nystrom."
+    ),
+]
+Normalized = Annotated[
+    Normalize,
+    typer.Option("--normalize", help="none: the paper's kernel. degree: also kernels on degree-normalised rows."),
+]
+Exponent = Annotated[
+    list[str] | None,
+    typer.Option("--exponents", metavar="P,Q", help="Try these exponents of user and item degree (may be repeated)."),
+]
+Landmarks = Annotated[int | None, typer.Option(help=f"Of the nystrom solver. Default: {NystromConfig.landmarks:,}.")]
 
 
 def fit(
     dataset: Annotated[str, typer.Argument(help="A dataset made by `infrec ingest`.")],
     out: Annotated[str, typer.Option(help="Where the model goes.")],
     model: Annotated[Model, typer.Option(help="What to fit.")] = Model.INFINITE_AE,
-    lam: Annotated[
-        str | None,
-        typer.Option(
-            "--lambda", help="λ, or a comma-separated grid. Default: the paper's, wide ones for ease, mf and nystrom."
-        ),
-    ] = None,
-    normalize: Annotated[
-        Normalize,
-        typer.Option(help="none: the paper's kernel. degree: also kernels on degree-normalised rows."),
-    ] = Normalize.DEGREE,
-    exponents: Annotated[
-        list[str] | None,
-        typer.Option(metavar="P,Q", help="Try these exponents of user and item degree (may be repeated)."),
-    ] = None,
+    lam: Lambda = None,
+    normalize: Normalized = Normalize.DEGREE,
+    exponents: Exponent = None,
     depth: Annotated[int, typer.Option(min=1, help="Hidden layers of the infinite network.")] = 1,
     solver: Annotated[
-        Solver, typer.Option(help="Of the ∞-AE. exact: in memory. nystrom: on landmarks, for any number of users.")
-    ] = Solver.EXACT,
-    landmarks: Annotated[
-        int | None, typer.Option(help=f"With --solver nystrom. Default: {NystromConfig.landmarks:,}.")
-    ] = None,
+        Choice,
+        typer.Option(
+            help="Of the ∞-AE. exact: in memory; tiled: exact, in files; nystrom: on landmarks, for any number of "
+            "users; auto: the first of these that fits (see `infrec plan`)."
+        ),
+    ] = Choice.AUTO,
+    landmarks: Landmarks = None,
     landmark_sampling: Annotated[
         LandmarkSampling | None,
-        typer.Option(help=f"With --solver nystrom. Default: {NystromConfig.sampling}."),
+        typer.Option(help=f"Of the nystrom solver. Default: {NystromConfig.sampling}."),
     ] = None,
     select: Annotated[str, typer.Option(help="The validation metric that chooses.")] = "nDCG@10",
     seed: Seed = 0,
@@ -100,37 +113,30 @@ def fit(
     """Fit ∞-AE, EASE, matrix factorisation or popularity; hyper-parameters are chosen on validation."""
     started = time.perf_counter()
     limit = bytes_of(memory_limit)
-    config: InfiniteAEConfig | NystromConfig | EASEConfig | MFConfig | None = None
-    given = {"landmarks": landmarks, "sampling": landmark_sampling}
-    of_nystrom: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    _check_solver(model, solver, of_nystrom)
+    config: Search | EASEConfig | MFConfig | None = None
+    _check_solver(model, solver, {"--landmarks": landmarks, "--landmark-sampling": landmark_sampling})
     if model == Model.INFINITE_AE:
-        nystrom = solver == Solver.NYSTROM
-        default = NYSTROM_LAMBDAS if nystrom else PAPER_LAMBDAS
-        searched: dict[str, Any] = {
-            "lambdas": numbers_of(lam, "--lambda") if lam else default,
-            "exponents": _exponent_grid(normalize, exponents),
-            "ntk": NTK(depth=depth),
-            "select": select,
-            "seed": seed,
-        }
-        config = NystromConfig(**searched, **of_nystrom) if nystrom else InfiniteAEConfig(**searched)
+        config = infinite_ae_search(
+            lam=lam,
+            normalize=normalize,
+            exponents=exponents,
+            depth=depth,
+            select=select,
+            seed=seed,
+            landmarks=landmarks,
+            sampling=landmark_sampling,
+        )
     elif model == Model.EASE:
         config = EASEConfig(lambdas=numbers_of(lam, "--lambda") if lam else EASE_LAMBDAS, select=select, seed=seed)
     elif model == Model.MF:
         config = MFConfig(lambdas=numbers_of(lam, "--lambda") if lam else MF_LAMBDAS, select=select, seed=seed)
     data = Dataset.open(dataset)
-    purpose = {"model": model, "config": asdict(config) if config else {}, "data": data.manifest.fingerprint()}
+    searched = asdict(config) if config else {}
+    purpose = {"model": model, "solver": solver, "config": searched, "data": data.manifest.fingerprint()}
     writer = ArtefactWriter(out, Kind.MODEL, purpose=purpose, overwrite=overwrite)
     with writer, ray_session(address=address, cpus=cpus) as cluster, console.progress() as report:
-        if isinstance(config, InfiniteAEConfig):
-            require(plan_infinite_ae(data, config), limit or cluster.memory)
-            with Pool() as pool:
-                fitted = fit_infinite_ae(data, writer, config, pool, report=report)
-        elif isinstance(config, NystromConfig):
-            require(plan_nystrom(data, config), limit or cluster.memory)
-            with Pool() as pool:
-                fitted = fit_nystrom(data, writer, config, pool, report=report)
+        if isinstance(config, Search):
+            fitted = _solved(config, solver, data, writer, Resources.of(cluster, data, limit), report)
         elif isinstance(config, EASEConfig):
             require(plan_ease(data, config), limit or cluster.memory)
             fitted = fit_ease(data, writer, config, report=report)
@@ -142,13 +148,66 @@ def fit(
     _show(fitted, seconds=time.perf_counter() - started, as_json=as_json)
 
 
-def _check_solver(model: Model, solver: Solver, of_nystrom: Mapping[str, Any]) -> None:
+def infinite_ae_search(
+    *,
+    lam: str | None,
+    normalize: Normalize,
+    exponents: list[str] | None,
+    depth: int = 1,
+    select: str = InfiniteAEConfig.select,
+    seed: int = 0,
+    landmarks: int | None = None,
+    sampling: LandmarkSampling | None = None,
+) -> Search:
+    """The search that these options ask for. Raises `InputError`."""
+    shared: dict[str, Any] = {
+        "exponents": _exponent_grid(normalize, exponents),
+        "ntk": NTK(depth=depth),
+        "select": select,
+        "seed": seed,
+    }
+    given = {"landmarks": landmarks, "sampling": sampling}
+    of_nystrom: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    lambdas = numbers_of(lam, "--lambda") if lam else None
+    return Search(
+        InfiniteAEConfig(lambdas=lambdas or PAPER_LAMBDAS, **shared),
+        NystromConfig(lambdas=lambdas or NYSTROM_LAMBDAS, **shared, **of_nystrom),
+    )
+
+
+def _solved(
+    search: Search, choice: Choice, data: Dataset, writer: ArtefactWriter, resources: Resources, report: Report
+) -> Artefact:
+    """Fit with the solver that was chosen, by the user or by what fits."""
+    if choice == Choice.AUTO:
+        best = chosen(estimates(data, search, resources), resources)
+        solver, plan = best.solver, best.plan
+        console.note(f"Solver: {solver}.")
+    else:
+        solver = Solver(choice)
+        plan = {
+            Solver.EXACT: lambda: plan_infinite_ae(data, search.exact),
+            Solver.TILED: lambda: plan_tiled(data, search.exact),
+            Solver.NYSTROM: lambda: plan_nystrom(data, search.nystrom),
+        }[solver]()
+    require(plan, resources.memory)
+    with Pool() as pool:
+        match solver:
+            case Solver.EXACT:
+                return fit_infinite_ae(data, writer, search.exact, pool, report=report)
+            case Solver.TILED:
+                return fit_tiled(data, writer, search.exact, pool, report=report)
+            case Solver.NYSTROM:
+                return fit_nystrom(data, writer, search.nystrom, pool, report=report)
+
+
+def _check_solver(model: Model, solver: Choice, of_nystrom: Mapping[str, Any]) -> None:
     """Raise `InputError` for an option that was given and would change nothing."""
-    if solver != Solver.EXACT and model != Model.INFINITE_AE:
+    if solver != Choice.AUTO and model != Model.INFINITE_AE:
         raise InputError(f"--solver {solver} is for --model {Model.INFINITE_AE}, not for {model}.")
-    if solver != Solver.NYSTROM and of_nystrom:
-        option = "--landmarks" if "landmarks" in of_nystrom else "--landmark-sampling"
-        raise InputError(f"{option} goes with --solver {Solver.NYSTROM}.")
+    for option, value in of_nystrom.items():
+        if value is not None and (solver not in (Choice.NYSTROM, Choice.AUTO) or model != Model.INFINITE_AE):
+            raise InputError(f"{option} goes with --solver {Choice.NYSTROM}.")
 
 
 def _exponent_grid(normalize: Normalize, chosen: list[str] | None) -> tuple[Exponents, ...]:

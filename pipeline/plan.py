@@ -62,15 +62,15 @@ class Plan:
         return sum(self.parts.values())
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {_gigabytes(size)}" for name, size in self.parts.items())
-        files = f" and {_gigabytes(self.disk)} of files" if self.disk else ""
-        return f"{self.job} needs {_gigabytes(self.peak)} ({parts}){files}"
+        parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in self.parts.items())
+        files = f" and {gigabytes(self.disk)} of files" if self.disk else ""
+        return f"{self.job} needs {gigabytes(self.peak)} ({parts}){files}"
 
     def require(self, limit: int | None) -> None:
         """Raise `DoesNotFit`, with the numbers, if the plan needs more than `limit` bytes."""
         if limit is not None and self.peak > limit:
             raise DoesNotFit(
-                f"{self}, the memory limit is {_gigabytes(limit)}: raise --memory-limit, {self.remedy}, "
+                f"{self}, the memory limit is {gigabytes(limit)}: raise --memory-limit, {self.remedy}, "
                 f"or ingest fewer users or items (--min-user-interactions, --k-core)."
             )
 
@@ -213,5 +213,5 @@ def _score_blocks(users: int, items: int) -> int:
     return (os.cpu_count() or 1) * USER_BLOCK * (4 * users + (4 * 3 + 2) * items)
 
 
-def _gigabytes(size: int) -> str:
+def gigabytes(size: int) -> str:
     return f"{size / 1e9:.2f} GB"

@@ -86,8 +86,8 @@ def test_evaluate_prints_a_row_for_each_model(dataset: str, model: str, capsys: 
         (["--memory-limit", "plenty"], "--memory-limit plenty is not a size"),
         (["--memory-limit", "1MB"], "the memory limit is 0.00 GB: raise --memory-limit"),
         (["--depth", "0"], "'--depth'"),
-        (["--landmarks", "40"], "--landmarks goes with --solver nystrom."),
-        (["--landmark-sampling", "uniform"], "--landmark-sampling goes with --solver nystrom."),
+        (["--solver", "exact", "--landmarks", "40"], "--landmarks goes with --solver nystrom."),
+        (["--model", "ease", "--landmark-sampling", "uniform"], "--landmark-sampling goes with --solver nystrom."),
         (["--solver", "nystrom", "--landmarks", "0"], "--landmarks must be at least 1, it is 0."),
         (
             ["--solver", "nystrom", "--landmarks", "121"],
@@ -96,7 +96,7 @@ def test_evaluate_prints_a_row_for_each_model(dataset: str, model: str, capsys: 
         (["--solver", "nystrom"], "--landmarks must lie in 1 … 120, the number of training users; it is 1,000."),
         (["--solver", "nystrom", "--landmarks", "40", "--memory-limit", "1MB"], "take fewer --landmarks"),
         (["--solver", "nystrom", "--model", "ease"], "--solver nystrom is for --model infinite-ae, not for ease."),
-        (["--solver", "guess"], "'exact', 'nystrom'"),
+        (["--solver", "guess"], "'auto', 'exact', 'tiled', 'nystrom'"),
         (["--model", "oracle"], "'infinite-ae', 'ease', 'mf', 'popularity'"),
     ],
 )

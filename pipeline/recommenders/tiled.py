@@ -101,9 +101,9 @@ def fit_tiled(
         raise InputError(f"No λ of {config.lambdas} is positive definite in float32: add a larger one.")
     chosen, system = best
     for i, j in layout.lower():
-        tile, target = system.location(Node(Stage.INVERSE, i, j)), writer.staging / tile_name("dual", i, j)
-        if not target.exists():  # a run was killed while it did this
-            tile.move(target)
+        target = writer.staging / tile_name("dual", i, j)
+        if not target.exists():  # it does where a run was killed while it did this
+            system.location(Node(Stage.INVERSE, i, j)).move(target)
     return publish_infinite_ae(
         writer,
         dataset,

@@ -1,0 +1,151 @@
+"""Which solver for which dataset: what each would need of memory, disk and time on this cluster, before any of it is spent.
+
+exact     the kernel system in memory                                     pipeline.recommenders.infinite_ae
+tiled     the same in files: users² · 8 bytes or more of disk, n³ operations   pipeline.recommenders.tiled
+nystrom   regression on a few landmarks: any number of users              pipeline.recommenders.nystrom
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import psutil
+
+from kernels.tiles import one_blas_thread
+from pipeline.dataset import Dataset
+from pipeline.errors import DoesNotFit
+from pipeline.plan import Plan, gigabytes
+from pipeline.recommenders.infinite_ae import InfiniteAEConfig, plan_infinite_ae, tried_lambdas
+from pipeline.recommenders.nystrom import NystromConfig, plan_nystrom
+from pipeline.recommenders.tiled import plan_tiled
+from pipeline.session import Cluster
+
+PATIENCE_SECONDS = 24 * 3600.0
+"""What a solver may be expected to take if nobody asked for it."""
+
+# Measured on ML-1M and on synthetic logs of 30,000 × 40,000 and 480,000 × 17,770 (benchmarks/README.md)
+_SPARSE_SHARE = 1 / 13
+"""Rate of a sparse × dense product relative to a GEMM's."""
+_SOLVER_SHARE = 0.75
+"""Rate of the solvers relative to a GEMM's."""
+_TRIANGLES = 1.25
+"""Operations of the tiled solver relative to n³: half-empty tiles are multiplied as well."""
+_ROWS_A_SECOND = 4e6
+"""Interactions that a CPU reads."""
+_START_SECONDS = 6.0
+"""Ray, actors, imports, compilation."""
+
+
+class Solver(StrEnum):
+    EXACT = "exact"
+    TILED = "tiled"
+    NYSTROM = "nystrom"
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search that a fit makes, for whichever solver makes it."""
+
+    exact: InfiniteAEConfig
+    """Of the exact solvers."""
+    nystrom: NystromConfig
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a fit may use."""
+
+    cpus: int
+    memory: int
+    disk: int | None
+    """Bytes free where the model goes; None for an object store."""
+
+    @classmethod
+    def of(cls, cluster: Cluster, dataset: Dataset, memory_limit: int | None) -> Resources:
+        """`cluster`'s, with the disk that the dataset lies on."""
+        location = dataset.artefact.location
+        disk = psutil.disk_usage(location.path).free if location.is_local else None
+        return cls(cluster.cpus, memory_limit or cluster.memory, disk)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a solver would need."""
+
+    solver: Solver
+    plan: Plan
+    operations: float
+    """Floating-point operations."""
+    seconds: float
+
+    def obstacle(self, resources: Resources) -> str:
+        """Why it will not do; empty where it will."""
+        if self.plan.peak > resources.memory:
+            return f"more memory than {gigabytes(resources.memory)}"
+        if resources.disk is not None and self.plan.disk > resources.disk:
+            return f"more disk than {gigabytes(resources.disk)}"
+        return "more than a day" if self.seconds > PATIENCE_SECONDS else ""
+
+
+def estimates(dataset: Dataset, search: Search, resources: Resources) -> list[Estimate]:
+    """Of every solver, in the order in which they are preferred."""
+    users, items = dataset.num_training_users, dataset.num_items
+    interactions, landmarks = (
+        dataset.manifest.counts["train"],
+        min(search.nystrom.landmarks, dataset.num_training_users),
+    )
+    kernels, nystrom_kernels = len(search.exact.exponents), len(search.nystrom.exponents)
+    candidates = kernels * len(tried_lambdas(dataset, search.exact))
+    judged = min(search.nystrom.judged_users, dataset.num_users)
+    fewer = NystromConfig(**{**vars(search.nystrom), "landmarks": landmarks})
+    sparse = 2.0 * interactions * users * (kernels + candidates)
+    return [
+        _estimate(Solver.EXACT, plan_infinite_ae(dataset, search.exact), resources, candidates * users**3.0, sparse),
+        _estimate(
+            Solver.TILED, plan_tiled(dataset, search.exact), resources, _TRIANGLES * candidates * users**3.0, sparse
+        ),
+        _estimate(
+            Solver.NYSTROM,
+            plan_nystrom(dataset, fewer),
+            resources,
+            nystrom_kernels * (2.0 * users * landmarks**2 + len(fewer.lambdas) * 2.0 * judged * landmarks * items),
+            nystrom_kernels * 4.0 * interactions * landmarks,
+            rows=interactions * (2 + nystrom_kernels),
+        ),
+    ]
+
+
+def chosen(known: Sequence[Estimate], resources: Resources) -> Estimate:
+    """The first that will do. Raises `DoesNotFit` where none does."""
+    for estimate in known:
+        if not estimate.obstacle(resources):
+            return estimate
+    reasons = "; ".join(f"{one.solver}: {one.plan} is {one.obstacle(resources)}" for one in known)
+    raise DoesNotFit(f"No solver fits: {reasons}. Raise --memory-limit, or take fewer --landmarks.")
+
+
+def _estimate(
+    solver: Solver, plan: Plan, resources: Resources, dense: float, sparse: float, *, rows: float = 0.0
+) -> Estimate:
+    rate = resources.cpus * gemm_rate()
+    seconds = (
+        dense / (_SOLVER_SHARE * rate) + sparse / (_SPARSE_SHARE * rate) + rows / (_ROWS_A_SECOND * resources.cpus)
+    )
+    return Estimate(solver, plan, dense + sparse, _START_SECONDS + seconds)
+
+
+def gemm_rate(size: int = 1024) -> float:
+    """Floating-point operations a second of one core in a float32 matrix product, measured now."""
+    matrix = np.ones((size, size), np.float32)
+    best = math.inf
+    with one_blas_thread:
+        for _ in range(3):
+            started = time.perf_counter()
+            matrix @ matrix
+            best = min(best, time.perf_counter() - started)
+    return 2.0 * size**3 / best
