@@ -135,9 +135,10 @@ def number_items(work: Location, parts: int, report: Report) -> pa.Array:
 
 
 def _number_part(part: int, work: Location, vocabulary: pa.Array) -> None:
-    """A task: write the positions of a part's items in the vocabulary."""
-    codes = pc.index_in(_items(work, part), vocabulary)
-    write_arrow(codes_file(work, part), [pa.record_batch({"code": codes})], {})
+    """A task: write the positions of a part's items in the vocabulary, unless they are there and whole."""
+    if read_arrow(codes_file(work, part)) is None:
+        codes = pc.index_in(_items(work, part), vocabulary)
+        write_arrow(codes_file(work, part), [pa.record_batch({"code": codes})], {})
 
 
 def _items(work: Location, part: int) -> pa.Array:

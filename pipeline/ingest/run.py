@@ -212,9 +212,10 @@ def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Co
         piece: Piece = row["item"]
         try:
             dropped = partition(piece, how)
-        except InputError as error:  # told as a result: Ray Data would wrap it in its own advice
-            return {"problem": str(error), "rows": 0, **dict.fromkeys(Dropped, 0)}
-        return {"problem": "", "rows": piece.rows, **{reason: dropped[reason] for reason in Dropped}}
+        except (InputError, OSError) as error:  # told as a result: Ray Data would wrap it in its own advice
+            ours = not isinstance(error, InputError)
+            return {"problem": str(error), "ours": ours, "rows": 0, **dict.fromkeys(Dropped, 0)}
+        return {"problem": "", "ours": False, "rows": piece.rows, **{reason: dropped[reason] for reason in Dropped}}
 
     total = sum(piece.rows for piece in pieces)
     done: Counter[str] = Counter()
@@ -223,8 +224,9 @@ def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Co
         blocks = max(len(pieces) // _PIECES_A_BLOCK, min(len(pieces), _BLOCKS_A_CPU * available_cpus()))
         parts = ray.data.from_items(list(pieces), override_num_blocks=blocks).map(task)
         for outcome in parts.iter_rows():
-            if problem := outcome.pop("problem"):
-                raise InputError(problem)
+            problem, ours = outcome.pop("problem"), outcome.pop("ours")
+            if problem:
+                raise OSError(problem) if ours else InputError(problem)
             done.update(outcome)
             report("read rows", done["rows"], total)
     del done["rows"]
