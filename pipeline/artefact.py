@@ -23,6 +23,7 @@ from pipeline.storage import Location
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+WORK = "_work"
 
 
 class Kind(StrEnum):
@@ -172,7 +173,7 @@ class ArtefactWriter:
     @property
     def work(self) -> Location:
         """For intermediate files: kept while the job is unfinished, never published."""
-        return self.staging / "_work"
+        return self.staging / WORK
 
     def write(self, name: str, content: bytes | pa.Buffer) -> FileRecord:
         (self.staging / name).write(content)
@@ -240,6 +241,27 @@ class ArtefactWriter:
                 )
         self.staging.remove()
         note.write(json.dumps(ours).encode())
+
+
+def write_with_receipt(staging: Location, name: str, content: pa.Buffer, note: Mapping[str, Any]) -> FileRecord:
+    """Write a file of an unfinished artefact, then a receipt, with a JSON note, by which `finished` knows it again."""
+    file = FileRecord.of(content)
+    (staging / name).write(content)
+    (staging / WORK / f"{name}.json").write(json.dumps({"file": asdict(file), "note": note}).encode())
+    return file
+
+
+def finished(staging: Location, name: str) -> tuple[pa.Buffer, FileRecord, dict[str, Any]] | None:
+    """What `write_with_receipt` wrote in an earlier run, with its note, if the bytes are what its receipt says."""
+    receipt = staging / WORK / f"{name}.json"
+    if not (receipt.exists() and (staging / name).exists()):
+        return None
+    try:
+        body = json.loads(receipt.read().to_pybytes())
+    except ValueError:
+        return None
+    content, file = (staging / name).read(), FileRecord(**body["file"])
+    return (content, file, body["note"]) if FileRecord.of(content) == file else None
 
 
 def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

@@ -15,9 +15,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.artefact import Artefact, ArtefactWriter, FileRecord, Kind, parquet_bytes
+from pipeline.artefact import (
+    Artefact,
+    ArtefactWriter,
+    FileRecord,
+    Kind,
+    finished,
+    parquet_bytes,
+    write_with_receipt,
+)
 from pipeline.errors import InputError
 from pipeline.progress import Report, silent
+from pipeline.storage import Location
 from pipeline.tasks import each
 
 ROWS_A_FILE = 1 << 20
@@ -78,17 +87,18 @@ def generate(out: str, config: GenerateConfig, *, overwrite: bool = False, repor
     """Write a synthetic log of Parquet files with the columns user_id, item_id, rating (1 to 5) and
     timestamp.
 
-    To be called inside `ray_session`. The bytes follow from the configuration alone. File i holds the i-th
-    stretch of time; pairs of user and item may come back, as they do in real logs.
+    To be called inside `ray_session`. The bytes follow from the configuration alone; a killed run goes on after the
+    files that it had finished. File i holds the i-th stretch of time; pairs of user and item may come back, as they
+    do in real logs.
     """
     writer = ArtefactWriter(out, Kind.LOG, purpose=asdict(config), overwrite=overwrite)
     world = _world(config)
     files: dict[str, FileRecord] = {}
     done = 0
     report("generate rows", 0, config.rows)
-    for name, record, rows in each(_write_file, range(config.num_files), writer, world, config):
-        files[name] = record
-        done += rows
+    for index, record in each(_write_file, range(config.num_files), writer.staging, world, config):
+        files[_file_name(index)] = record
+        done += config.rows_of(index)
         report("generate rows", done, config.rows)
     return writer.publish(config=asdict(config), inputs={}, counts={"rows": done, "synthetic": True}, files=files)
 
@@ -119,12 +129,16 @@ def _inverse(weights: np.ndarray) -> np.ndarray:
     return indices
 
 
-def _write_file(
-    index: int, writer: ArtefactWriter, world: _World, config: GenerateConfig
-) -> tuple[str, FileRecord, int]:
-    name = f"part-{index:05d}.parquet"
-    table = _table(index, world, config)
-    return name, writer.write(name, parquet_bytes(table)), len(table)
+def _write_file(index: int, staging: Location, world: _World, config: GenerateConfig) -> tuple[int, FileRecord]:
+    """A task: write a file of the log, unless it is there and whole."""
+    if stored := finished(staging, _file_name(index)):
+        return index, stored[1]
+    content = parquet_bytes(_table(index, world, config))
+    return index, write_with_receipt(staging, _file_name(index), content, {})
+
+
+def _file_name(index: int) -> str:
+    return f"part-{index:05d}.parquet"
 
 
 def _table(index: int, world: _World, config: GenerateConfig) -> pa.Table:

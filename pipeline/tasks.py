@@ -22,13 +22,18 @@ def each(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) ->
     remote = _remote(function)
     handles = [ray.put(value) for value in shared]
     in_flight: list[ray.ObjectRef] = []
-    limit = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    limit = 2 * available_cpus()
     for part in parts:
         if len(in_flight) == limit:
             yield _next(in_flight)
         in_flight.append(remote.remote(part, *handles))
     while in_flight:
         yield _next(in_flight)
+
+
+def available_cpus() -> int:
+    """CPUs of the connected cluster, at least one."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _next(in_flight: list[ray.ObjectRef]) -> Any:

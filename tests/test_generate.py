@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -58,23 +59,40 @@ def test_dirt_is_found_by_ingest(tmp_path: Path) -> None:
     assert dropped["rating missing or not finite"] == pytest.approx(nans, rel=0.1)
 
 
-def test_neighbours_predict_better_than_popularity(tmp_path: Path) -> None:
-    """Hits among the ten best unseen items: by co-occurrence with the user's items, and by popularity."""
+def test_a_run_that_was_broken_off_keeps_its_finished_files(tmp_path: Path) -> None:
+    config = GenerateConfig(rows=20_000, users=100, items=50, files=12, string_ids=True)
+    undisturbed = generate(str(tmp_path / "undisturbed"), config).manifest.fingerprint()
+
+    def stop(phase: str, done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "log"
+    with pytest.raises(KeyboardInterrupt):
+        generate(str(out), config, report=stop)
+    assert not out.exists()
+    finished = {file.name: file.stat().st_mtime_ns for file in (tmp_path / ".log.partial").glob("part-*")}
+    assert len(finished) >= 6
+    cut_short = tmp_path / ".log.partial" / min(finished)
+    cut_short.write_bytes(cut_short.read_bytes()[:-10])
+    assert generate(str(out), config).manifest.fingerprint() == undisturbed
+    made_again = [name for name, written in finished.items() if (out / name).stat().st_mtime_ns != written]
+    assert made_again == [cut_short.name]
+
+
+def test_an_infinite_autoencoder_learns_the_taste(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "log")
-    assert main(["generate", "--out", out, "--rows", "60000", "--users", "2000", "--items", "400"]) == 0
-    assert main(["ingest", out, "--out", str(tmp_path / "dataset")]) == 0
-    histories = Dataset.open(tmp_path / "dataset").histories()
-    train, truth = histories.train.toarray(), histories.test.toarray() > 0
-
-    def hits(scores: np.ndarray) -> float:
-        best = np.argsort(-np.where(train > 0, -np.inf, scores), axis=1)[:, :10]
-        return float(np.take_along_axis(truth, best, axis=1).sum() / truth.sum())
-
-    popularity = train.sum(axis=0)
-    cosine = train.T @ train / np.sqrt(np.outer(popularity, popularity) + 1)
-    np.fill_diagonal(cosine, 0)
-    by_popularity = hits(np.broadcast_to(popularity, train.shape))
-    assert hits(train @ cosine) > 1.3 * by_popularity
+    assert main(["generate", "--out", out, "--rows", "60_000", "--users", "1_000", "--items", "400"]) == 0
+    dataset, models = str(tmp_path / "dataset"), []
+    assert main(["ingest", out, "--out", dataset]) == 0
+    for name, options in (("popularity", []), ("infinite-ae", ["--normalize", "none", "--lambda", "5"])):
+        models.append(str(tmp_path / name))
+        assert main(["fit", dataset, "--model", name, *options, "--out", models[-1]]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", *models, "--data", dataset, "--json"]) == 0
+    evaluations = json.loads(capsys.readouterr().out)["evaluations"]
+    popularity, learned = (evaluation["metrics"]["nDCG@10"] for evaluation in evaluations)
+    assert learned > 1.3 * popularity
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ skipped where their file is already there and whole.
                            user list<int32> (positions in `users`), item list<int32> (positions in
                            items-00007), value list<int64> (time or given part; only if the split needs it)
     items-00007.arrow      item: the distinct item ids of the part
-    item-codes.arrow       one record batch a part: the position of each of its items in the vocabulary
+    codes-00007.arrow      code: the position of each of these in the vocabulary of the whole log
     histories-00003.arrow  user_id (sorted), item list<int32> (positions in the vocabulary, sorted),
                            value list<int64>
 """
@@ -27,8 +27,6 @@ import pyarrow.compute as pc
 
 from pipeline.ingest.hashing import hash_ids
 from pipeline.storage import Location
-
-ITEM_CODES = "item-codes.arrow"
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,10 @@ def rows_file(work: Location, part: int) -> Location:
 
 def items_file(work: Location, part: int) -> Location:
     return work / f"items-{part:05d}.arrow"
+
+
+def codes_file(work: Location, part: int) -> Location:
+    return work / f"codes-{part:05d}.arrow"
 
 
 def deal_out(table: pa.Table, buckets: int) -> tuple[pa.Table, pa.Array]:
@@ -136,12 +138,13 @@ def write_arrow(location: Location, batches: Sequence[pa.RecordBatch], note: Map
 
 
 def read_arrow(location: Location) -> pa.ipc.RecordBatchFileReader | None:
-    """Open an Arrow file (memory-mapped where local); None where there is no whole one."""
+    """Open an Arrow file; None where there is no whole one.
+
+    Batches are read, not mapped: a mapped file counts as memory of whoever touches a page of each of a thousand.
+    """
     if not location.exists():
         return None
     try:
-        if location.is_local:
-            return pa.ipc.open_file(pa.memory_map(location.path))
         return pa.ipc.open_file(location.filesystem.open_input_file(location.path))
     except (pa.ArrowException, OSError):  # the footer comes last: a file that was cut short has none
         return None
@@ -154,13 +157,13 @@ def notes(reader: pa.ipc.RecordBatchFileReader) -> dict[str, Any]:
 
 
 def _gather(bucket: int, work: Location, parts: int, keep_last: bool) -> Bucket:
-    codes = read_arrow(work / ITEM_CODES)
-    assert codes is not None
-    shares = []
+    shares, items = [], []
     for part in range(parts):
         reader = read_arrow(rows_file(work, part))
         assert reader is not None
         shares.append(reader.get_batch(bucket))
+        codes = pa.ipc.open_file(codes_file(work, part).read())  # mapped: few of a large vocabulary are looked up
+        items.append(codes.get_batch(0)["code"].to_numpy()[shares[-1]["item"].values.to_numpy()])
     code, distinct = encode(pa.chunked_array([share["users"].values for share in shares]))
     by_id = pc.sort_indices(distinct).to_numpy()
     rank = np.empty(len(distinct), dtype=np.int64)
@@ -174,10 +177,7 @@ def _gather(bucket: int, work: Location, parts: int, keep_last: bool) -> Bucket:
             for first, share in zip(first_code, shares, strict=False)
         ]
     )
-    item = np.concatenate(
-        [codes.get_batch(part)["code"].to_numpy()[share["item"].values.to_numpy()] for part, share in enumerate(shares)]
-    )
-    key = user << 32 | item
+    key = user << 32 | np.concatenate(items)
     value = None
     if "value" in shares[0].schema.names:
         value = np.concatenate([share["value"].values.to_numpy() for share in shares])

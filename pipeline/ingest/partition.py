@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.ingest.buckets import (
-    ITEM_CODES,
+    codes_file,
     deal_out,
     encode,
     items_file,
@@ -26,7 +26,11 @@ from pipeline.ingest.logs import Column, OnBadFile, Role
 from pipeline.ingest.pieces import Piece, read
 from pipeline.ingest.splits import PART_NAMES
 from pipeline.ingest.timestamps import sortable
+from pipeline.progress import Report
 from pipeline.storage import Location
+from pipeline.tasks import each
+
+_PARTS_AT_ONCE = 64  # whose items the driver holds beside the vocabulary
 
 
 class Dropped(StrEnum):
@@ -118,34 +122,37 @@ def select(table: pa.Table, threshold: float | None) -> tuple[pa.Table, Counter[
     return kept if alive.all() else kept.filter(pa.array(alive)), dropped
 
 
-def number_items(work: Location, parts: int) -> pa.Array:
+def number_items(work: Location, parts: int, report: Report) -> pa.Array:
     """Number the items of all parts: returns the sorted vocabulary and writes each part's positions in it."""
-    columns = []
-    for part in range(parts):
-        reader = read_arrow(items_file(work, part))
-        assert reader is not None
-        columns.append(reader.get_batch(0)["item"])
-    encoded = pa.chunked_array(columns).dictionary_encode()
-    distinct = encoded.chunk(0).dictionary
-    by_id = pc.sort_indices(distinct).to_numpy()
-    position = np.empty(len(distinct), dtype=np.int32)
-    position[by_id] = np.arange(len(distinct), dtype=np.int32)
-    write_arrow(
-        work / ITEM_CODES,
-        [pa.record_batch({"code": position[codes.indices.to_numpy()]}) for codes in encoded.chunks],
-        {},
-    )
-    return distinct.take(pa.array(by_id))
+    distinct = _items(work, 0)
+    for first in range(0, parts, _PARTS_AT_ONCE):
+        some = [_items(work, part) for part in range(first, min(first + _PARTS_AT_ONCE, parts))]
+        distinct = pa.chunked_array([distinct, *some]).unique()
+    vocabulary = distinct.take(pc.sort_indices(distinct))
+    for done, _ in enumerate(each(_number_part, range(parts), work, vocabulary), start=1):
+        report("number items", done, parts)
+    return vocabulary
+
+
+def _number_part(part: int, work: Location, vocabulary: pa.Array) -> None:
+    """A task: write the positions of a part's items in the vocabulary, unless they are there and whole."""
+    if read_arrow(codes_file(work, part)) is None:
+        codes = pc.index_in(_items(work, part), vocabulary)
+        write_arrow(codes_file(work, part), [pa.record_batch({"code": codes})], {})
+
+
+def _items(work: Location, part: int) -> pa.Array:
+    reader = read_arrow(items_file(work, part))
+    assert reader is not None
+    return reader.get_batch(0)["item"]
 
 
 def _is_null(column: pa.ChunkedArray) -> np.ndarray:
     """bool [n]; of dictionary-encoded columns the values count, too."""
-    if column.null_count == 0 and not (
-        pa.types.is_dictionary(column.type) and any(chunk.dictionary.null_count for chunk in column.chunks)
-    ):
-        return np.zeros(len(column), dtype=bool)
-    if pa.types.is_dictionary(column.type):
+    if pa.types.is_dictionary(column.type) and any(chunk.dictionary.null_count for chunk in column.chunks):
         column = column.cast(column.type.value_type)
+    if column.null_count == 0:
+        return np.zeros(len(column), dtype=bool)
     nulls: np.ndarray = column.is_null().to_numpy()
     return nulls
 

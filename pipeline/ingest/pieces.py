@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.ingest.logs import Column, LogFile, OnBadFile, Role
 
+_BUFFER_BYTES = 1 << 20  # of each column: a row group of any size is read as a stream
 _MAX_SLICES = 64  # thousands of small files still make enough pieces to be read in parallel
 
 
@@ -24,11 +25,11 @@ class Slice:
     """Some row groups of one file."""
 
     file: LogFile
-    row_groups: tuple[int, ...]
+    row_groups: range
 
     @property
     def rows(self) -> int:
-        return sum(self.file.row_groups[group] for group in self.row_groups)
+        return sum(self.file.row_groups[self.row_groups.start : self.row_groups.stop])
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,11 @@ def cut(files: Sequence[LogFile], piece_rows: int) -> list[Piece]:
             if rows + group_rows > piece_rows:
                 close()
             if slices and slices[-1].file is file:
-                slices[-1] = Slice(file, (*slices[-1].row_groups, group))
+                slices[-1] = Slice(file, range(slices[-1].row_groups.start, group + 1))
             else:
                 if len(slices) == _MAX_SLICES:
                     close()
-                slices.append(Slice(file, (group,)))
+                slices.append(Slice(file, range(group, group + 1)))
             rows += group_rows
     close()
     return pieces
@@ -105,9 +106,12 @@ def _read_slice(
     stored = {role: column for role, column in columns.items() if column.name in file.schema.names}
     strings = [column.name for column in stored.values() if column.type == pa.string()]
     try:
-        with _open(file) as source:
+        with file.location.filesystem.open_input_file(file.location.path) as source:
             batches = pq.ParquetFile(
-                source, read_dictionary=strings, pre_buffer=not file.location.is_local
+                source,
+                read_dictionary=strings,
+                buffer_size=_BUFFER_BYTES,
+                pre_buffer=not file.location.is_local and part.rows <= batch_rows,  # holds all that it will read
             ).iter_batches(
                 batch_size=batch_rows,
                 row_groups=list(part.row_groups),
@@ -129,12 +133,6 @@ def _read_slice(
                 f"{file.source} is damaged: {str(error).splitlines()[0].rstrip('.')}; "
                 "restore it, or say --on-bad-file skip."
             ) from error
-
-
-def _open(file: LogFile) -> pa.NativeFile:
-    if file.location.is_local:
-        return pa.memory_map(file.location.path)
-    return file.location.filesystem.open_input_file(file.location.path)
 
 
 def _as_type(values: pa.Array, type_: pa.DataType) -> pa.Array:

@@ -24,7 +24,7 @@ import pyarrow as pa
 import ray.data
 
 from pipeline.artefact import ArtefactWriter, FileRecord, Kind
-from pipeline.dataset import ITEMS, Dataset, shard_name
+from pipeline.dataset import ITEMS, PARTS, Dataset, shard_name
 from pipeline.errors import InputError
 from pipeline.ingest.logs import Column, Format, FoundFile, OnBadFile, Role, find_files
 from pipeline.ingest.opening import open_log
@@ -35,9 +35,11 @@ from pipeline.ingest.shards import USER_COUNTS, Numbering, Sharding, write_shard
 from pipeline.ingest.splits import Split
 from pipeline.ingest.timestamps import parse_time
 from pipeline.progress import Report, silent
-from pipeline.tasks import each
+from pipeline.tasks import available_cpus, each
 
 VALIDATION_FROM, TEST_FROM = 0.8, 0.9  # where the default temporal cuts are, as fractions of the interactions
+_PIECES_A_BLOCK = 8  # Ray Data waits up to 0.2 s between one block of a CPU and its next
+_BLOCKS_A_CPU = 4  # at least, as far as there are pieces: all CPUs have work to the end
 ROWS_A_TASK = 1 << 20  # some 100 MB of working memory; large enough that Ray's cost per task does not show
 
 
@@ -146,7 +148,7 @@ def _ingest(
     how = Partitioning(log.columns, config.threshold, buckets, config.piece_rows, config.on_bad_file, work)
     dropped = _partition(pieces, how, report)
     _refuse_if_empty(rows - dropped.total(), rows, dropped)
-    vocabulary = number_items(work, parts)
+    vocabulary = number_items(work, parts, report)
 
     sharding = Sharding(
         staging=writer.staging,
@@ -160,6 +162,7 @@ def _ingest(
         buckets,
         sharding,
         len(vocabulary),
+        rows=rows - dropped.total(),
         min_user_interactions=config.min_user_interactions,
         k_core=config.k_core,
         dropped=dropped,
@@ -167,18 +170,21 @@ def _ingest(
     )
     _refuse_if_empty(int(keep_item.sum()), rows, dropped)
     item_ids, numbering = number_kept(vocabulary, keep_item, known)
-    cuts = _cuts(config, log.columns, buckets, sharding, numbering)
+    interactions = rows - dropped.total()
+    cuts = _cuts(config, log.columns, buckets, sharding, numbering, interactions, report)
 
     files: dict[str, FileRecord] = {}
     counts: Counter[str] = Counter()
     train_counts = np.zeros(len(item_ids), dtype=np.int64)
-    report("write shards", 0, buckets)
+    done = 0
+    report("write shards", 0, interactions)
     for shard in each(write_shard, range(buckets), sharding, numbering, cuts):
         files[shard_name(shard.index)] = shard.file
         counts.update(shard.counts)
         dropped.update(shard.dropped)
         train_counts += shard.train_counts
-        report("write shards", len(files), buckets)
+        done += sum(shard.counts[part] for part in PARTS) + shard.dropped.total()
+        report("write shards", done, interactions)
     _refuse_if_empty(counts["users"], rows, dropped)
     files[ITEMS] = writer.write_table(ITEMS, pa.table({"item_id": item_ids, "train_count": train_counts}))
     artefact = writer.publish(
@@ -206,18 +212,21 @@ def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Co
         piece: Piece = row["item"]
         try:
             dropped = partition(piece, how)
-        except InputError as error:  # told as a result: Ray Data would wrap it in its own advice
-            return {"problem": str(error), "rows": 0, **dict.fromkeys(Dropped, 0)}
-        return {"problem": "", "rows": piece.rows, **{reason: dropped[reason] for reason in Dropped}}
+        except (InputError, OSError) as error:  # told as a result: Ray Data would wrap it in its own advice
+            ours = not isinstance(error, InputError)
+            return {"problem": str(error), "ours": ours, "rows": 0, **dict.fromkeys(Dropped, 0)}
+        return {"problem": "", "ours": False, "rows": piece.rows, **{reason: dropped[reason] for reason in Dropped}}
 
     total = sum(piece.rows for piece in pieces)
     done: Counter[str] = Counter()
     report("read rows", 0, total)
     if pieces:
-        parts = ray.data.from_items(list(pieces), override_num_blocks=len(pieces)).map(task)
+        blocks = max(len(pieces) // _PIECES_A_BLOCK, min(len(pieces), _BLOCKS_A_CPU * available_cpus()))
+        parts = ray.data.from_items(list(pieces), override_num_blocks=blocks).map(task)
         for outcome in parts.iter_rows():
-            if problem := outcome.pop("problem"):
-                raise InputError(problem)
+            problem, ours = outcome.pop("problem"), outcome.pop("ours")
+            if problem:
+                raise OSError(problem) if ours else InputError(problem)
             done.update(outcome)
             report("read rows", done["rows"], total)
     del done["rows"]
@@ -237,6 +246,8 @@ def _cuts(
     buckets: int,
     sharding: Sharding,
     numbering: Numbering,
+    interactions: int,
+    report: Report,
 ) -> tuple[int, int] | None:
     """The times at which validation and test begin, if the split is by time."""
     if config.split != Split.TEMPORAL:
@@ -247,7 +258,7 @@ def _cuts(
         (config.test_from, "--test-from", TEST_FROM),
     ):
         cuts.append(
-            cut_at(fraction, buckets, sharding, numbering)
+            cut_at(fraction, buckets, sharding, numbering, interactions, report)
             if text is None
             else parse_time(text, columns[Role.TIMESTAMP].type, option)
         )

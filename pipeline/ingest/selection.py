@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 from pipeline.ingest.hashing import hash_ids
 from pipeline.ingest.partition import Dropped
 from pipeline.ingest.shards import Numbering, Sharding, survivors, time_histogram
-from pipeline.ingest.timestamps import quantile
+from pipeline.ingest.timestamps import RADIX_BITS, quantile
 from pipeline.progress import Report
 from pipeline.tasks import each
 
@@ -27,6 +27,7 @@ def filter_items(
     sharding: Sharding,
     num_items: int,
     *,
+    rows: int,
     min_user_interactions: int,
     k_core: int,
     dropped: Counter[str],
@@ -34,26 +35,25 @@ def filter_items(
 ) -> np.ndarray:
     """Which items of the vocabulary stay (bool [num_items]); what goes is added to `dropped`.
 
-    Gathers the buckets, then removes items with fewer than `k_core` interactions until none is left. Users
-    need no state of their own: who has enough interactions follows from the items that stay.
+    Gathers the buckets, which hold `rows` rows of the log, then removes items with fewer than `k_core` interactions
+    until none is left. Users need no state of their own: who has enough interactions follows from the items that stay.
     """
 
     def count(phase: str, keep_item: np.ndarray, minimum: int) -> tuple[np.ndarray, int, int]:
-        counts, rows, duplicates = np.zeros(num_items, dtype=np.int64), 0, 0
-        report(phase, 0, buckets)
-        done = each(survivors, range(buckets), sharding, keep_item, minimum)
-        for number, share in enumerate(done, start=1):
+        counts, distinct, duplicates = np.zeros(num_items, dtype=np.int64), 0, 0
+        report(phase, 0, rows)
+        for share in each(survivors, range(buckets), sharding, keep_item, minimum):
             counts += share.item_counts
-            rows += share.rows
+            distinct += share.rows
             duplicates += share.duplicates
-            report(phase, number, buckets)
-        return counts, rows, duplicates
+            report(phase, distinct + duplicates, rows)
+        return counts, distinct, duplicates
 
     everything = np.ones(num_items, dtype=bool)
-    counts, rows, duplicates = count("gather users", everything, min_user_interactions)
+    counts, distinct, duplicates = count("gather users", everything, min_user_interactions)
     with_enough = int(counts.sum())
     dropped[Dropped.DUPLICATE] = duplicates
-    dropped[Dropped.FEW_INTERACTIONS] = rows - with_enough
+    dropped[Dropped.FEW_INTERACTIONS] = distinct - with_enough
     if k_core == 1:
         return counts > 0
     keep_item, turn = everything, 0
@@ -93,13 +93,19 @@ def number_kept(vocabulary: pa.Array, keep_item: np.ndarray, known: Dataset | No
     return item_ids, Numbering(index, hash_ids(vocabulary), len(item_ids))
 
 
-def cut_at(fraction: float, buckets: int, sharding: Sharding, numbering: Numbering) -> int:
-    """The time before which the `fraction` of all interactions that pass the filters lie: their exact
-    quantile."""
+def cut_at(
+    fraction: float, buckets: int, sharding: Sharding, numbering: Numbering, interactions: int, report: Report
+) -> int:
+    """The time before which the `fraction` of the `interactions` that pass the filters lie: their exact quantile."""
+    done = 0
 
     def histogram(shift: int, prefix: int) -> np.ndarray:
-        shares = each(time_histogram, range(buckets), sharding, numbering, shift, prefix)
-        total: np.ndarray = np.sum(list(shares), axis=0)
+        nonlocal done
+        total = np.zeros(1 << RADIX_BITS, dtype=np.int64)
+        for share, rows in each(time_histogram, range(buckets), sharding, numbering, shift, prefix):
+            total += share
+            done += rows
+            report(f"find the cut at {fraction:.0%}", done, 64 // RADIX_BITS * interactions)
         return total
 
     return quantile(fraction, histogram)

@@ -3,16 +3,15 @@ dataset."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.artefact import FileRecord, parquet_bytes
+from pipeline.artefact import FileRecord, finished, parquet_bytes, write_with_receipt
 from pipeline.dataset import PARTS, shard_name
 from pipeline.ingest.buckets import Bucket, gather
 from pipeline.ingest.hashing import hash_ids
@@ -87,33 +86,32 @@ def survivors(bucket: int, sharding: Sharding, keep_item: np.ndarray, min_user_i
     )
 
 
-def time_histogram(bucket: int, sharding: Sharding, numbering: Numbering, shift: int, prefix: int) -> np.ndarray:
-    """The bucket's share of `timestamps.quantile`'s histogram, over what passes the filters."""
+def time_histogram(
+    bucket: int, sharding: Sharding, numbering: Numbering, shift: int, prefix: int
+) -> tuple[np.ndarray, int]:
+    """The bucket's share of `timestamps.quantile`'s histogram, over what passes the filters, and how much does."""
     histories = sharding.bucket(bucket)
     assert histories.value is not None
     alive = histories.surviving(numbering.index >= 0, sharding.min_user_interactions)
-    return radix_histogram(histories.value[alive], shift, prefix)
+    times = histories.value[alive]
+    return radix_histogram(times, shift, prefix), len(times)
 
 
 def write_shard(bucket: int, sharding: Sharding, numbering: Numbering, cuts: tuple[int, int] | None) -> Shard:
     """Split the bucket's interactions and write its users' file, unless it is there and whole."""
-    name = shard_name(bucket)
-    receipt = sharding.work / f"{name}.json"
-    stored = _stored(sharding.staging / name, receipt)
+    stored = finished(sharding.staging, shard_name(bucket))
     if stored is not None:
-        table, file, dropped = stored
+        content, file, dropped = stored
+        table = pq.read_table(pa.BufferReader(content))
     else:
         table, dropped = _split_users(sharding.bucket(bucket), sharding, numbering, cuts)
-        content = parquet_bytes(table)
-        file = FileRecord.of(content)
-        (sharding.staging / name).write(content)
-        receipt.write(json.dumps({"file": asdict(file), "dropped": dropped}).encode())
-    return Shard(bucket, file, _counts(table), dropped, _train_counts(table, numbering.num_items))
+        file = write_with_receipt(sharding.staging, shard_name(bucket), parquet_bytes(table), dropped)
+    return Shard(bucket, file, _counts(table), Counter(dropped), _train_counts(table, numbering.num_items))
 
 
 def _split_users(
     bucket: Bucket, sharding: Sharding, numbering: Numbering, cuts: tuple[int, int] | None
-) -> tuple[pa.Table, Counter[str]]:
+) -> tuple[pa.Table, dict[str, int]]:
     """The bucket's table of users, and the rows dropped with users of whom nothing is left to train on.
 
     Such a user (all of them after the temporal cut; given only validation and test rows) has no context to be
@@ -132,7 +130,7 @@ def _split_users(
     slot = user.astype(np.int64) * len(PARTS) + part
     lengths = np.bincount(slot, minlength=len(bucket.user_ids) * len(PARTS)).reshape(-1, len(PARTS))
     trained = lengths[:, 0] > 0
-    dropped = Counter({Dropped.NOT_TRAINED.value: int(lengths[~trained].sum())})
+    dropped = {Dropped.NOT_TRAINED.value: int(lengths[~trained].sum())}
     keys = slot << 32 | numbering.index[item]
     keys.sort()  # by user, part and item index at once
     keys = keys[trained[(keys >> 32) // len(PARTS)]]
@@ -146,21 +144,6 @@ def _split_users(
         indices = keys[part_of_key == number].astype(np.int32)  # the lower half
         columns[name] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(indices))
     return pa.table(columns), dropped
-
-
-def _stored(shard: Location, receipt: Location) -> tuple[pa.Table, FileRecord, Counter[str]] | None:
-    """An earlier run's shard, if its bytes are what its receipt says."""
-    if not (receipt.exists() and shard.exists()):
-        return None
-    try:
-        body = json.loads(receipt.read().to_pybytes())
-    except ValueError:
-        return None
-    file = FileRecord(**body["file"])
-    content = shard.read()
-    if FileRecord.of(content) != file:
-        return None
-    return pq.read_table(pa.BufferReader(content)), file, Counter(body["dropped"])
 
 
 def _counts(table: pa.Table) -> Counter[str]:

@@ -1,0 +1,148 @@
+"""Ingest killed and started again, on a cluster that loses nodes, and on a full disk: the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from pipeline.dataset import Dataset
+from pipeline.generate import GenerateConfig, generate
+from pipeline.ingest import IngestConfig, ingest
+from pipeline.session import ray_session
+
+ROOT = Path(__file__).parents[1]
+CONFIG = IngestConfig(piece_rows=700, bucket_rows=900, k_core=3)
+PASSES = ("read rows", "gather users", "write shards")
+
+
+@pytest.fixture(scope="module")
+def log(cluster: object, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """36,000 rows in 36 files: some fifty pieces and forty buckets."""
+    out = str(tmp_path_factory.mktemp("faults") / "log")
+    generate(out, GenerateConfig(rows=36_000, users=600, items=80, files=36, string_ids=True, dirt=0.05))
+    return out
+
+
+@pytest.fixture(scope="module")
+def undisturbed(log: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return ingest([log], str(tmp_path_factory.mktemp("faults") / "out"), CONFIG).manifest.fingerprint()
+
+
+def parts_on_disk(out: Path) -> dict[str, int]:
+    """The finished parts of an unfinished run and when each was written."""
+    staging = out.parent / f".{out.name}.partial"
+    files = [*staging.glob("_work/*-*.arrow"), *staging.glob("users-*.parquet")]
+    return {file.name: file.stat().st_mtime_ns for file in files}
+
+
+@pytest.mark.parametrize("of_pass", ["rows", "users"])
+def test_a_killed_run_goes_on_where_it_stopped(log: str, undisturbed: str, tmp_path: Path, of_pass: str) -> None:
+    """The driver gets SIGKILL in the first and in the last pass; no part that it had finished is computed twice."""
+    out = tmp_path / "out"
+    run = by_itself(f"ingest_by_itself({log!r}, {str(out)!r})")
+    deadline = time.monotonic() + 60
+    while sum(name.startswith(of_pass) for name in parts_on_disk(out)) < 5:
+        assert run.poll() is None, "the run was over before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(run.pid, signal.SIGKILL)
+    run.communicate()
+    assert not out.exists()
+    before, last = parts_on_disk(out), {}
+
+    def watch(phase: str, done: int, total: int) -> None:
+        last.update(parts_on_disk(out))
+
+    again = ingest([log], str(out), CONFIG, report=watch)
+    assert [name for name, written in before.items() if last[name] != written] == []
+    assert len(last) > len(before)
+    assert again.manifest.fingerprint() == undisturbed
+
+
+def test_nodes_lost_and_replaced(log: str, undisturbed: str, tmp_path: Path) -> None:
+    run = by_itself(f"ingest_on_failing_nodes({log!r}, {str(tmp_path / 'out')!r})")
+    answer, errors = run.communicate(timeout=120)
+    assert run.returncode == 0, errors[-2000:]
+    assert json.loads(answer.splitlines()[-1]) == {"lost": list(PASSES[:2]), "fingerprint": undisturbed}
+
+
+@pytest.mark.parametrize("phase", PASSES)
+def test_a_full_disk_publishes_nothing_and_keeps_what_is_finished(
+    log: str, undisturbed: str, tmp_path: Path, phase: str
+) -> None:
+    """From the first report of a pass on no worker may write a file beyond a kilobyte."""
+    limited: dict[psutil.Process, tuple[int, int]] = {}
+
+    def fill(current: str, done: int, total: int) -> None:
+        if current == phase and not limited:
+            for worker in workers():
+                limited[worker] = worker.rlimit(resource.RLIMIT_FSIZE)
+                worker.rlimit(resource.RLIMIT_FSIZE, (1024, limited[worker][1]))
+
+    out = tmp_path / "out"
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            ingest([log], str(out), CONFIG, report=fill)
+    finally:
+        for worker, limits in limited.items():
+            if worker.is_running():
+                worker.rlimit(resource.RLIMIT_FSIZE, limits)
+    assert not out.exists()
+    before = parts_on_disk(out)
+    again = ingest([log], str(out), CONFIG)
+    assert bool(before) == (phase != PASSES[0])
+    assert again.manifest.fingerprint() == undisturbed
+
+
+def workers() -> list[psutil.Process]:
+    """The processes in which tasks run."""
+    below = psutil.Process().children(recursive=True)
+    return [process for process in below if process.name().startswith("ray::") and "Agent" not in process.name()]
+
+
+def by_itself(call: str) -> subprocess.Popen[str]:
+    """A function of this module in a process, and a Ray, of its own."""
+    code = f"from tests.test_ingest_faults import *; {call}"
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def ingest_by_itself(log: str, out: str) -> None:
+    with ray_session(cpus=1):
+        ingest([log], out, CONFIG)
+
+
+def ingest_on_failing_nodes(log: str, out: str) -> None:
+    """A head that computes nothing and two nodes, of which one dies in Ray Data's pass and one in plain tasks."""
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 3},
+        },
+    )
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    lost: list[str] = []
+
+    def lose_a_node(phase: str, done: int, total: int) -> None:
+        if 0 < done < total and phase in PASSES[:2] and phase not in lost:
+            lost.append(phase)
+            cluster.remove_node(nodes.pop(0), allow_graceful=False)
+            nodes.append(cluster.add_node(num_cpus=1))
+
+    with ray_session(address=cluster.address):
+        dataset: Dataset = ingest([log], out, CONFIG, report=lose_a_node)
+    cluster.shutdown()
+    print(json.dumps({"lost": lost, "fingerprint": dataset.manifest.fingerprint()}))
