@@ -1,8 +1,8 @@
-"""Which solver for which dataset: what each would need of memory, disk and time on this cluster, before any of it is spent.
+"""Which solver for which dataset: what each would need of memory, disk and time here, before any of it is spent.
 
-exact     the kernel system in memory                                     pipeline.recommenders.infinite_ae
-tiled     the same in files: users² · 8 bytes or more of disk, n³ operations   pipeline.recommenders.tiled
-nystrom   regression on a few landmarks: any number of users              pipeline.recommenders.nystrom
+exact     the kernel system in memory                     pipeline.recommenders.infinite_ae
+tiled     the same in files, for more users than fit      pipeline.recommenders.tiled
+nystrom   on a few landmarks, for any number of users     pipeline.recommenders.nystrom
 """
 
 from __future__ import annotations

@@ -67,6 +67,29 @@ def test_fit_on_landmarks(dataset: str, cluster: Cluster, tmp_path: Path, capsys
     assert main(["evaluate", out, "--data", dataset]) == 0
 
 
+def test_fit_in_files(dataset: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same model as in memory, which is what `auto` chooses for so few users."""
+    out = str(tmp_path / "model")
+    assert main(["fit", dataset, "--out", out, "--solver", "tiled", "--lambda", "5", "--exponents", "0.4,0.25"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", model, out, "--data", dataset, "--json"]) == 0
+    in_memory, in_files = json.loads(capsys.readouterr().out)["evaluations"]
+    assert in_files["metrics"]["nDCG@10"] == pytest.approx(in_memory["metrics"]["nDCG@10"], abs=0.5)
+
+
+def test_plan_says_which_solver_and_why(
+    dataset: str, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", dataset]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for solver, outcome in (("exact", "chosen"), ("tiled", "fits"), ("nystrom", "fits")):
+        assert any(solver in line and outcome in line for line in lines)
+    assert main(["plan", dataset, "--memory-limit", "1MB", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["chosen"] is None
+    assert {one["obstacle"] for one in answer["solvers"].values()} == {"more memory than 0.00 GB"}
+
+
 def test_evaluate_prints_a_row_for_each_model(dataset: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", model, "--data", dataset, "--part", "validation"]) == 0
     printed = capsys.readouterr().out
@@ -84,7 +107,8 @@ def test_evaluate_prints_a_row_for_each_model(dataset: str, model: str, capsys: 
         (["--exponents", "2,0"], "--exponents 2,0 is not a pair P,Q of numbers from 0 to 1"),
         (["--normalize", "none", "--exponents", "0,0"], "--exponents goes with --normalize degree."),
         (["--memory-limit", "plenty"], "--memory-limit plenty is not a size"),
-        (["--memory-limit", "1MB"], "the memory limit is 0.00 GB: raise --memory-limit"),
+        (["--memory-limit", "1MB"], "more memory than 0.00 GB. Raise --memory-limit, or take fewer --landmarks."),
+        (["--solver", "tiled", "--memory-limit", "1MB"], "the memory limit is 0.00 GB: raise --memory-limit"),
         (["--depth", "0"], "'--depth'"),
         (["--solver", "exact", "--landmarks", "40"], "--landmarks goes with --solver nystrom."),
         (["--model", "ease", "--landmark-sampling", "uniform"], "--landmark-sampling goes with --solver nystrom."),

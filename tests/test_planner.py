@@ -1,0 +1,77 @@
+"""What is chosen, and what makes an estimate grow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DoesNotFit
+from pipeline.plan import Plan
+from pipeline.planner import PATIENCE_SECONDS, Estimate, Resources, Search, Solver, chosen, estimates, gemm_rate
+from pipeline.recommenders.infinite_ae import InfiniteAEConfig
+from pipeline.recommenders.nystrom import NystromConfig
+from pipeline.session import Cluster
+from tests.builders import taste_dataset
+
+RESOURCES = Resources(cpus=2, memory=1000, disk=1000)
+
+
+def estimate(solver: Solver, *, memory: int, disk: int = 0, seconds: float = 1.0) -> Estimate:
+    return Estimate(solver, Plan("A fit", {"driver": memory}, disk=disk), 1e9, seconds)
+
+
+@pytest.mark.parametrize(
+    ("exact", "tiled", "expected"),
+    [
+        ({"memory": 1000}, {"memory": 10}, Solver.EXACT),
+        ({"memory": 1001}, {"memory": 10, "disk": 1000}, Solver.TILED),
+        ({"memory": 1001}, {"memory": 10, "disk": 1001}, Solver.NYSTROM),
+        ({"memory": 1001}, {"memory": 10, "seconds": PATIENCE_SECONDS + 1}, Solver.NYSTROM),
+    ],
+)
+def test_the_first_that_fits_is_chosen(exact: dict[str, int], tiled: dict[str, int], expected: Solver) -> None:
+    known = [
+        estimate(Solver.EXACT, **exact),
+        estimate(Solver.TILED, **tiled),
+        estimate(Solver.NYSTROM, memory=20),
+    ]
+    assert chosen(known, RESOURCES).solver == expected
+
+
+def test_an_object_store_has_room() -> None:
+    known = [estimate(Solver.TILED, memory=10, disk=10**18)]
+    assert chosen(known, Resources(cpus=2, memory=1000, disk=None)).solver == Solver.TILED
+
+
+def test_where_none_fits_each_says_why() -> None:
+    known = [estimate(Solver.EXACT, memory=2 * 10**9), estimate(Solver.TILED, memory=10, disk=3 * 10**9)]
+    with pytest.raises(
+        DoesNotFit, match=r"exact: .* is more memory than 0\.00 GB; tiled: .* is more disk than 0\.00 GB"
+    ):
+        chosen(known, RESOURCES)
+
+
+def test_estimates_follow_the_dataset_and_the_search(cluster: Cluster, tmp_path: Path) -> None:
+    small, large = (taste_dataset(tmp_path / f"{users}", users, 60, seed=1) for users in (300, 900))
+    search = Search(InfiniteAEConfig(lambdas=(5.0,)), NystromConfig(lambdas=(5.0,), landmarks=100))
+    wider = Search(InfiniteAEConfig(lambdas=(1.0, 5.0)), NystromConfig(lambdas=(1.0, 5.0), landmarks=100))
+    resources = Resources.of(cluster, small, 10**9)
+    assert resources.memory == 10**9
+    assert resources.disk is not None
+    base, more_users, more_candidates = (
+        {one.solver: one for one in estimates(dataset, asked, resources)}
+        for dataset, asked in ((small, search), (large, search), (small, wider))
+    )
+    assert list(base) == [Solver.EXACT, Solver.TILED, Solver.NYSTROM]
+    for solver, one in base.items():
+        assert one.seconds > 0
+        assert more_users[solver].operations > one.operations
+        assert more_candidates[solver].operations > one.operations
+    assert more_users[Solver.EXACT].operations > 20 * base[Solver.EXACT].operations
+    assert more_users[Solver.NYSTROM].operations < 4 * base[Solver.NYSTROM].operations
+    assert base[Solver.TILED].plan.disk > 0
+
+
+def test_the_rate_of_a_core_is_measured() -> None:
+    assert 1e9 < gemm_rate(256) < 1e13
