@@ -136,7 +136,7 @@ def fit(
     writer = ArtefactWriter(out, Kind.MODEL, purpose=purpose, overwrite=overwrite)
     with writer, ray_session(address=address, cpus=cpus) as cluster, console.progress() as report:
         if isinstance(config, Search):
-            fitted = _solved(config, solver, data, writer, Resources.of(cluster, data, limit), report)
+            fitted = solve(config, solver, data, writer, Resources.of(cluster, data, limit), report)
         elif isinstance(config, EASEConfig):
             require(plan_ease(data, config), limit or cluster.memory)
             fitted = fit_ease(data, writer, config, report=report)
@@ -175,7 +175,7 @@ def infinite_ae_search(
     )
 
 
-def _solved(
+def solve(
     search: Search, choice: Choice, data: Dataset, writer: ArtefactWriter, resources: Resources, report: Report
 ) -> Artefact:
     """Fit with the solver that was chosen, by the user or by what fits."""
