@@ -9,7 +9,7 @@ depend on the tile size and never on the number of cores, and no LAPACK call see
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +22,13 @@ from threadpoolctl import ThreadpoolController
 
 Tile: TypeAlias = Float[np.ndarray, "tile_rows tile_columns"]
 Tiles: TypeAlias = MutableMapping[tuple[int, int], np.ndarray]
-FinishedTiles: TypeAlias = Mapping[tuple[int, int], np.ndarray]
-"""That are only read: they may lie anywhere."""
+
+
+class FinishedTiles(Protocol):
+    """Lower tiles that are only read: they may lie anywhere."""
+
+    def __getitem__(self, index: tuple[int, int], /) -> np.ndarray: ...
+
 
 TILE = 512
 """Rows of a tile. At 512 a core multiplies tiles at its full rate, and a 6,000-row system has work for many cores."""

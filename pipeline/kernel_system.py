@@ -73,7 +73,7 @@ class KernelSystem:
 
     def stage(self, stage: Stage) -> StoredTiles:
         """One of its matrices, when all of its tiles are finished."""
-        return StoredTiles(self.layout, lambda i, j: self.read(Node(stage, i, j)))
+        return StoredTiles(lambda i, j: self.read(Node(stage, i, j)))
 
 
 class SystemWorker:

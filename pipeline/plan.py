@@ -93,7 +93,7 @@ def plan_kernel_system(*, users: int, items: int, interactions: int, inverses: i
 
 
 def plan_tiled_system(*, users: int, items: int, interactions: int, tile: int, candidates: int, workers: int) -> Plan:
-    """The kernel system in files: K, what is made of it for one candidate, and the best inverse so far."""
+    """The kernel system in files: K, L, W and the inverse of one candidate, and the best inverse so far."""
     matrix = 4 * _lower_entries(users, tile)
     train = _COPIES * _INTERACTION * interactions
     step = _STEP_TILES * 4 * tile * tile
@@ -104,7 +104,7 @@ def plan_tiled_system(*, users: int, items: int, interactions: int, tile: int, c
             "driver": _DRIVER + train,
             f"{workers} actors": workers * (_WORKER + train + max(step, judging)),
         },
-        disk=matrix * (4 if candidates > 1 else 3),
+        disk=matrix * (5 if candidates > 1 else 4),
     )
 
 

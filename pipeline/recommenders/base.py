@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from jaxtyping import Float
 
 from kernels.metrics import METRICS
-from kernels.tiles import Layout, Tile
+from kernels.tiles import Tile
 from pipeline.artefact import Artefact, ArtefactWriter, FileRecord
 from pipeline.dataset import ITEMS, Dataset
 from pipeline.errors import InputError
@@ -115,23 +115,16 @@ def tile_name(stem: str, i: int, j: int) -> str:
 
 
 @dataclass(frozen=True)
-class StoredTiles(Mapping[tuple[int, int], np.ndarray]):
-    """The lower tiles of a matrix, each read when it is asked for and held by nobody."""
+class StoredTiles:
+    """The lower tiles of a matrix in files: each is read when it is asked for, and held by nobody."""
 
-    layout: Layout
     tile: Callable[[int, int], Tile]
 
-    def __getitem__(self, index: tuple[int, int]) -> np.ndarray:
+    def __getitem__(self, index: tuple[int, int], /) -> np.ndarray:
         return self.tile(*index)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter(self.layout.lower())
 
-    def __len__(self) -> int:
-        return len(self.layout.lower())
-
-
-def stored_tiles(artefact: Artefact, stem: str, layout: Layout) -> StoredTiles:
+def stored_tiles(artefact: Artefact, stem: str) -> StoredTiles:
     """The tiles that lie in the files of an artefact; a file's checksum is verified when it is first read."""
     verified: set[str] = set()
 
@@ -142,4 +135,4 @@ def stored_tiles(artefact: Artefact, stem: str, layout: Layout) -> StoredTiles:
         verified.add(name)
         return read_tensor(artefact, name)
 
-    return StoredTiles(layout, tile)
+    return StoredTiles(tile)

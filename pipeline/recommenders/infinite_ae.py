@@ -89,7 +89,7 @@ class InfiniteAE:
             dual: Dual = CoefficientDual(list(read_tensors(artefact, "dual")))
         else:
             layout = Layout(train.shape[0], config["tile"])
-            dual = InverseDual(stored_tiles(artefact, "dual", layout), layout, train.T.tocsr())
+            dual = InverseDual(stored_tiles(artefact, "dual"), layout, train.T.tocsr())
         return cls(NTK(**config["ntk"]), normalisation, KernelRows.of(normalisation(train)), dual)
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
