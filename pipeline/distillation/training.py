@@ -26,6 +26,7 @@ from pipeline.artefact import Artefact, ArtefactWriter
 from pipeline.dataset import Dataset
 from pipeline.distillation.checkpoint import Best, State
 from pipeline.distillation.config import DistillConfig, Schedule
+from pipeline.distillation.selection import random_users
 from pipeline.distillation.users import PartWorker, Users
 from pipeline.distillation.warm_start import WarmStart
 from pipeline.errors import Diverged, InputError
@@ -56,7 +57,7 @@ def distill(
     """
     check_budget(config.budget, dataset)
     start = WarmStart.of(warm_start, dataset, config.budget) if warm_start else None
-    with pool.workers(PartWorker, dataset, config.parts) as workers:
+    with pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed) as workers:
         users = Users(workers, config.parts)
         optimiser = optax.adam(_learning_rate(config))
         logits = jnp.asarray(start.logits if start else initial_logits(dataset, config))
@@ -110,9 +111,7 @@ def check_budget(budget: int, dataset: Dataset) -> None:
 
 def initial_logits(dataset: Dataset, config: DistillConfig) -> Float32[np.ndarray, "budget items"]:
     """The rows of as many training users, drawn at random without replacement."""
-    train = dataset.training_matrix()
-    rng = np.random.default_rng(config.seed)
-    chosen: np.ndarray = train[rng.choice(train.shape[0], config.budget, replace=False)].toarray()
+    chosen: np.ndarray = random_users(dataset, config.budget, seed=config.seed).toarray()
     return chosen
 
 
@@ -232,7 +231,7 @@ def _validated(state: State, users: Users, inner: _Inner, config: DistillConfig)
     finite = {lam: dual for lam, dual in duals.items() if np.isfinite(dual).all()}
     if not finite:
         return replace(state, stale=state.stale + 1)
-    judged = dict(zip(finite, users.judge(config.ntk, summary, list(finite.values()), seed=config.seed), strict=True))
+    judged = dict(zip(finite, users.judge(config.ntk, summary, list(finite.values())), strict=True))
     lam = max(judged, key=lambda lam: judged[lam][config.select])
     row = {"step": state.step, "lambda": lam, **judged[lam]}
     state = replace(state, lam=lam, stale=state.stale + 1, history=(*state.history, row))
