@@ -16,7 +16,7 @@ from kernels.kernel_matrix import KernelRows, kernel_block
 from kernels.metrics import BlockMetrics, combine, propensity_weights
 from kernels.ntk import NTK
 from kernels.sparse import chosen_entries
-from pipeline.dataset import PARTS, Dataset, Histories, by_shard, judging_rows
+from pipeline.dataset import PARTS, Dataset, Histories, ShardSlice, by_shard, judging_rows
 from pipeline.distillation.config import DistillConfig, Objective
 from pipeline.distillation.rows_on_disk import TrainingRows
 from pipeline.errors import InputError
@@ -52,9 +52,8 @@ class PartWorker:
         rows = self._training_rows(part)
         rng = np.random.default_rng([config.seed, batch, part])
         share = -(-config.batch // config.parts)
-        train = rows[
-            np.sort(rng.choice(len(rows), share, replace=False)) if share < len(rows) else np.arange(len(rows))
-        ]
+        users = np.sort(rng.choice(len(rows), share, replace=False)) if share < len(rows) else np.arange(len(rows))
+        train = rows[users]
         if config.objective == Objective.HELD_OUT:
             context, targets = _dropped(train, config.drop, rng)
             left_out = context
@@ -65,8 +64,8 @@ class PartWorker:
         # Relative to the mean number of targets, so that ω does not change the scale of the loss
         expected = self._dataset.mean_train_interactions * (config.drop if left_out is context else 1.0)
         weights = ((expected / sizes) ** config.user_weight).astype(np.float32)
-        users = Batch(context, targets, left_out, weights)
-        return block_gradients(config.ntk, summary, dual, users), train.shape[0]
+        given = Batch(context, targets, left_out, weights)
+        return block_gradients(config.ntk, summary, dual, given), len(users)
 
     def judge(
         self,
@@ -90,23 +89,28 @@ class PartWorker:
         return self._training[part]
 
     def _judged_blocks(self, part: int) -> list[UserBlock]:
-        """Of the part's users with something to predict on validation, as many as are its share, at random."""
         if part not in self._judged:
             cuts = self._dataset.part(part, self._parts)
-            judging = [judging_rows(self._dataset.table(cut, ["validation"])) for cut in cuts]
-            sizes = [len(rows) for rows in judging]
             rng = np.random.default_rng([self._seed, 1, part])
-            drawn = np.sort(rng.choice(sum(sizes), min(self._judged_users, sum(sizes)), replace=False))
-            tables = [
-                self._dataset.table(cut, ["user_id", "held_out", *PARTS]).take(pa.array(rows[chosen]))
-                for cut, rows, chosen in zip(cuts, judging, by_shard(drawn, sizes), strict=True)
-            ]
-            blocks: list[UserBlock] = []
-            if tables:
-                histories = Histories.of(pa.concat_tables(tables), self._dataset.num_items)
-                blocks = user_blocks(histories, "validation", first=part * 2**32)
-            self._judged[part] = blocks
+            sample = _judged_sample(self._dataset, cuts, self._judged_users, rng)
+            self._judged[part] = user_blocks(sample, "validation", first=part * 2**32) if sample else []
         return self._judged[part]
+
+
+def _judged_sample(
+    dataset: Dataset, cuts: Sequence[ShardSlice], most: int, rng: np.random.Generator
+) -> Histories | None:
+    """Up to `most` of the users with something to predict on validation, at random; None of no slices."""
+    if not cuts:
+        return None
+    judging = [judging_rows(dataset.table(cut, ["validation"])) for cut in cuts]
+    sizes = [len(rows) for rows in judging]
+    drawn = np.sort(rng.choice(sum(sizes), min(most, sum(sizes)), replace=False))
+    tables = [
+        dataset.table(cut, ["user_id", "held_out", *PARTS]).take(pa.array(rows[chosen]))
+        for cut, rows, chosen in zip(cuts, judging, by_shard(drawn, sizes), strict=True)
+    ]
+    return Histories.of(pa.concat_tables(tables), dataset.num_items)
 
 
 def _dropped(train: sp.csr_array, rate: float, rng: np.random.Generator) -> tuple[sp.csr_array, sp.csr_array]:
