@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,7 @@ class TrainingRows:
     def __init__(self, dataset: Dataset, cuts: Sequence[ShardSlice]) -> None:
         self._items = dataset.num_items
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (open for as long as this object lives)
+        weakref.finalize(self, self._file.close)
         sizes = [np.zeros(1, np.int64)]
         for cut in cuts:
             lists = training_lists(dataset.table(cut, ["held_out", "train"]))

@@ -77,7 +77,7 @@ class PartWorker:
         """The part's share of the validation metrics of every α, block by block."""
         support = KernelRows.of(sp.csr_array(summary))
         judged: list[list[BlockMetrics]] = [[] for _ in duals]
-        for block in self._judged_blocks(part):
+        for block in self.judged_blocks(part):
             kernel = kernel_block(ntk, KernelRows.of(block.context), support)
             for dual, metrics in zip(duals, judged, strict=True):
                 metrics.append(block.metrics(kernel @ dual, self._weights, self._seed))
@@ -88,7 +88,7 @@ class PartWorker:
             self._training[part] = TrainingRows(self._dataset, self._dataset.part(part, self._parts))
         return self._training[part]
 
-    def _judged_blocks(self, part: int) -> list[UserBlock]:
+    def judged_blocks(self, part: int) -> list[UserBlock]:
         if part not in self._judged:
             cuts = self._dataset.part(part, self._parts)
             rng = np.random.default_rng([self._seed, 1, part])
