@@ -263,7 +263,7 @@ def test_a_batch_of_everyone_is_everyone(dataset: Dataset, pool: Pool) -> None:
     rows = initial_logits(dataset, config)
     dual = np.random.default_rng(0).normal(size=rows.shape).astype(np.float32)
     with pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed) as workers:
-        found = Users(workers, config.parts).gradients(0, rows, dual, config)
+        found = Users(workers, config.parts).gradients([0], rows, dual, config)
     kernel = oracles.ntk_matrix(train.toarray(), rows, depth=1, w_std=2**0.5, b_std=0.1).astype(float)
     dense, weights = train.toarray(), np.ones(train.shape[0])
     expected = oracles.multinomial_loss(kernel @ dual, dense, np.zeros_like(dense), weights) / train.shape[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ def test_parts_are_everyone_once_and_alike_in_size(dataset: Dataset) -> None:
         sizes = [sum(len(cut) for cut in part) for part in cuts]
         assert max(sizes) - min(sizes) <= 1
         ids = [dataset.table(cut, ["user_id"])["user_id"].to_pylist() for part in cuts for cut in part]
-        assert sum(ids, []) == dataset.histories().user_ids.to_pylist()
+        assert list(chain.from_iterable(ids)) == dataset.histories().user_ids.to_pylist()
 
 
 def test_chosen_rows_are_those_of_the_training_matrix(dataset: Dataset) -> None:
@@ -52,7 +52,7 @@ def test_the_file_has_no_name(dataset: Dataset, tmp_path: Path, monkeypatch: pyt
     """So a process that is killed leaves nothing behind."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     rows = TrainingRows(dataset, dataset.part(0, 1))
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
     assert len(rows) == dataset.num_training_users
 
 

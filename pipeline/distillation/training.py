@@ -198,12 +198,8 @@ def _stepped(
     summary, dual = sampled.summary, sampled.dual
     if not np.isfinite(dual).all():
         raise _diverged("solution of the inner regression", state.step, config)
-    loss, d_dual, d_summary = 0.0, np.zeros_like(dual), np.zeros_like(summary)
-    for index in range(config.accumulate):
-        batch = users.gradients(state.step * config.accumulate + index, summary, dual, config)
-        loss += batch.loss / config.accumulate
-        d_dual += batch.dual / config.accumulate
-        d_summary += batch.summary / config.accumulate
+    first = state.step * config.accumulate
+    loss, d_dual, d_summary = users.gradients(range(first, first + config.accumulate), summary, dual, config)
     gradient = inner.gradient(sampled, d_summary, d_dual)
     if not (math.isfinite(loss) and bool(jnp.isfinite(gradient).all())):
         raise _diverged("loss" if not math.isfinite(loss) else "gradient", state.step, config)

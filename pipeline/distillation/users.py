@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,14 +128,14 @@ class Users:
 
     def gradients(
         self,
-        batch: int,
+        batches: Iterable[int],
         summary: Float[np.ndarray, "budget items"],
         dual: Float[np.ndarray, "budget items"],
         config: DistillConfig,
     ) -> BlockGradients:
-        """The mean loss of a batch of users, with its gradients."""
+        """The mean loss of the users of these batches, with its gradients."""
         shared = ray.put(summary), ray.put(dual), ray.put(config)
-        calls = [(part, batch, *shared) for part in range(self.parts)]
+        calls = [(part, batch, *shared) for batch in batches for part in range(self.parts)]
         loss, users = 0.0, 0
         d_dual, d_summary = np.zeros_like(dual), np.zeros_like(summary)
         for gradients, count in self.workers.map("gradients", calls):
@@ -145,7 +145,9 @@ class Users:
             users += count
         if not users:
             raise InputError("The dataset has no training users.")
-        return BlockGradients(loss / users, d_dual / users, d_summary / users)
+        d_dual /= users
+        d_summary /= users
+        return BlockGradients(loss / users, d_dual, d_summary)
 
     def judge(
         self,
