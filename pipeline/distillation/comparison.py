@@ -128,7 +128,9 @@ def plan_summarise(dataset: Dataset, config: DistillConfig | ComparisonConfig) -
     check_budget(config.budget, dataset)
     if isinstance(config, DistillConfig):
         return plan_distillation(dataset, config)
-    rows, interactions = config.budget, dataset.manifest.counts["train"]
+    rows, interactions = config.budget, 0
+    if config.method in (Method.RANDOM_INTERACTIONS, Method.SVP_CF):
+        interactions = dataset.manifest.counts["train"]
     if config.method == Method.RANDOM_INTERACTIONS:
         rows = min(dataset.num_training_users, round(config.budget * dataset.mean_train_interactions))
     return plan_comparison(

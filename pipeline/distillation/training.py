@@ -95,8 +95,10 @@ def plan_distillation(dataset: Dataset, config: DistillConfig) -> Plan:
         users=dataset.num_training_users,
         items=dataset.num_items,
         interactions=dataset.manifest.counts["train"],
+        shards=dataset.num_shards,
         budget=config.budget,
         noise_rows=config.sampler.draws * min(config.sampler.groups, config.budget),
+        held=min(config.batch + config.judged_users, dataset.num_training_users),
         workers=min(pool_size(), config.parts),
     )
 
