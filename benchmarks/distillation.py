@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import environment, in_subprocess, peak_memory
-from benchmarks.nystrom import LARGE, large_dataset, figures_on_test
+from benchmarks.nystrom import LARGE, figures_on_test, large_dataset
 
 SEEDS = (0, 1, 2)
 BUDGETS = (10, 20, 40, 100, 200, 500)
