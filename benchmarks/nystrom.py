@@ -28,6 +28,7 @@ SEEDS = (0, 1, 2)
 METRICS = ("HR@10", "HR@100", "nDCG@10", "nDCG@100", "AUC")
 NDCG_FLOORS = {1000: 32.6, 2000: 33.1}  # ML-1M, the paper's kernel
 EVALUATED_USERS = 50_000  # about so many users of a larger log, slices from all of it
+EVALUATED_SLICE = 2048
 LARGE_SECONDS, LARGE_PEAK_MB = 600, 4000
 PLAN_TOLERANCE = 0.25
 
@@ -111,10 +112,10 @@ def large_dataset(scratch: Path) -> str:
 def figures_on_test(model: Any, dataset: Any) -> dict[str, Any]:
     """The metrics of a model on test: of all users, or of slices from all of a larger dataset."""
     from kernels.metrics import combine
-    from pipeline.scoring import SLICE_USERS, ScoringWorker
+    from pipeline.scoring import ScoringWorker
     from pipeline.workers import Pool
 
-    slices = dataset.slices(SLICE_USERS)
+    slices = dataset.slices(EVALUATED_SLICE)
     if dataset.num_users > EVALUATED_USERS:
         slices = slices[:: dataset.num_users // EVALUATED_USERS]
     with Pool() as pool, pool.workers(ScoringWorker, dataset) as workers:

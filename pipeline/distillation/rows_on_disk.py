@@ -30,7 +30,7 @@ class TrainingRows:
         for cut in cuts:
             lists = training_lists(dataset.table(cut, ["held_out", "train"]))
             sizes.append(pc.list_value_length(lists).to_numpy())
-            self._file.write(memoryview(np.ascontiguousarray(pc.list_flatten(lists).to_numpy(), np.int32)))
+            self._file.write(pc.list_flatten(lists).to_numpy().astype(np.int32).tobytes())
         self._file.flush()
         self._starts = np.cumsum(np.concatenate(sizes))
         """Of each user, and after the last one."""
@@ -43,5 +43,6 @@ class TrainingRows:
         indptr = np.concatenate([[0], np.cumsum(stops - starts)])
         indices = np.empty(indptr[-1], np.int32)
         for row, start in enumerate(starts):
-            os.preadv(self._file.fileno(), [indices[indptr[row] : indptr[row + 1]]], 4 * start)
+            mine = indices[indptr[row] : indptr[row + 1]]
+            mine[:] = np.frombuffer(os.pread(self._file.fileno(), mine.nbytes, 4 * start), np.int32)
         return sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(len(users), self._items))
