@@ -1,8 +1,9 @@
-"""Distill-CF on ML-1M and Magazine: quality by budget and method, other learners, the time of a step, time, memory.
+"""Distill-CF on ML-1M, Magazine and a log of Netflix's size: quality by budget and method, time of a step, memory.
 
-    python -m benchmarks.distillation [--only step time budgets …] [--logs ../shared/data] [--out benchmarks/results]
+    python -m benchmarks.distillation [--only step time budgets …] [--logs ../shared/data] [--large DATASET]
 
-Each figure goes into results/distillation.json under its own name, so that they can be measured one at a time.
+Each figure goes into results/distillation.json under its own name, so that they can be measured one at a time. The
+large log is synthetic (see `benchmarks.nystrom`), made and ingested here unless --large names the dataset.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import environment, in_subprocess, peak_memory
+from benchmarks.nystrom import LARGE, figures_on_test, large_dataset
 
 SEEDS = (0, 1, 2)
 BUDGETS = (10, 20, 40, 100, 200, 500)
@@ -31,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=_FIGURES, default=list(_FIGURES), help="some figures")
     parser.add_argument("--logs", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--large", type=Path, help="the dataset of the large log")
     parser.add_argument("--scratch", type=Path, help="where datasets and summaries lie for the time of the run")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/distillation.json"))
     parser.add_argument("--program", choices=_PROGRAMS, help="run one program on --dataset by itself")
@@ -40,8 +43,13 @@ def main() -> None:
         print(json.dumps(_PROGRAMS[arguments.program](arguments.dataset)))
         return
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
-        for name in ("ml-1m", "magazine"):
-            _ingest(arguments.logs / f"{name}.parquet", Path(scratch) / name)
+        if {*arguments.only} - {"size"}:
+            for name in ("ml-1m", "magazine"):
+                _ingest(arguments.logs / f"{name}.parquet", Path(scratch) / name)
+        if arguments.large:
+            (Path(scratch) / "large").symlink_to(arguments.large.resolve())
+        elif "size" in arguments.only:
+            large_dataset(Path(scratch))
         for figure in arguments.only:
             result = {**environment(), **_FIGURES[figure](Path(scratch))}
             known = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
@@ -117,6 +125,45 @@ def _watched(dataset: str) -> dict[str, Any]:
     with ray_session(), peak_memory() as peak:
         _short(dataset)
     return {"peak_mb_above_idle_ray": peak.above_baseline // 10**6}
+
+
+LARGE_OPTIONS = {"steps": 30, "validate_every": 15, "learning_rate": 0.1}
+LARGE_NYSTROM = 13.07
+"""nDCG@10 of 1,000 landmarks and the paper's kernel on the same test users: results/nystrom.json."""
+
+
+def size(scratch: Path) -> dict[str, Any]:
+    """Budget 500 on a log of Netflix's size: time, peak and the share of Nyström's nDCG@10."""
+    run = ("benchmarks.distillation", "--dataset", str(scratch / "large"), "--program", "size")
+    return {"synthetic": True, **LARGE, **LARGE_OPTIONS, **in_subprocess(*run)}
+
+
+def _at_size(dataset: str) -> dict[str, Any]:
+    import ray
+
+    from pipeline.dataset import Dataset
+    from pipeline.distillation import DistillConfig, plan_summarise
+    from pipeline.recommenders.summary import HISTORY
+    from pipeline.session import ray_session
+
+    data, config = Dataset.open(dataset), DistillConfig(**LARGE_OPTIONS)
+    times: list[float] = []
+    with ray_session(), tempfile.TemporaryDirectory() as scratch:
+        ray.get(ray.remote(lambda: None).remote())  # idle, but up
+        started = time.perf_counter()
+        with peak_memory() as peak:
+            summary = _made(data, Path(scratch), config, report=lambda *_: times.append(time.perf_counter()))
+        seconds = time.perf_counter() - started
+        figures = {
+            "plan_mb": plan_summarise(data, config).peak // 10**6,
+            "peak_mb": peak.highest // 10**6,
+            "peak_mb_above_idle_ray": peak.above_baseline // 10**6,
+            "seconds": round(seconds, 1),
+            "seconds_of_a_step": round(statistics.median(b - a for a, b in pairwise(times)), 2),
+            "validation": [[row["step"], row["lambda"], row["nDCG@10"]] for row in summary.table(HISTORY).to_pylist()],
+            **figures_on_test(summary, data),
+        }
+    return {**figures, "percent_of_nystrom": 100 * figures["test"]["nDCG@10"] / LARGE_NYSTROM}
 
 
 def budgets(scratch: Path) -> dict[str, Any]:
@@ -220,12 +267,14 @@ _FIGURES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "budgets": budgets,
     "magazine": magazine,
     "methods": methods,
+    "size": size,
 }
 _PROGRAMS: dict[str, Callable[[str], dict[str, Any]]] = {
     "official-step": _official_step,
     "our-step": _our_step,
     "short": _short,
     "watched": _watched,
+    "size": _at_size,
 }
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ SEEDS = (0, 1, 2)
 METRICS = ("HR@10", "HR@100", "nDCG@10", "nDCG@100", "AUC")
 NDCG_FLOORS = {1000: 32.6, 2000: 33.1}  # ML-1M, the paper's kernel
 EVALUATED_USERS = 50_000  # about so many users of a larger log, slices from all of it
+EVALUATED_SLICE = 2048
 LARGE_SECONDS, LARGE_PEAK_MB = 600, 4000
 PLAN_TOLERANCE = 0.25
 
@@ -86,21 +87,45 @@ def _over_seeds(dataset: str, scratch: Path, setting: dict[str, Any]) -> dict[st
 
 
 def _large(dataset: str | None, scratch: Path) -> dict[str, Any]:
-    if dataset is None:
-        from pipeline.generate import GenerateConfig, generate
-        from pipeline.ingest import IngestConfig, ingest
-        from pipeline.session import ray_session
-
-        dataset = str(scratch / "large")
-        with ray_session():
-            generate(str(scratch / "log"), GenerateConfig(**LARGE))
-            ingest([str(scratch / "log")], dataset, IngestConfig())
+    dataset = dataset or large_dataset(scratch)
     settings = [
         {"model": "popularity"},
         {"landmarks": 1000, "sampling": "k-means", "normalize": "none"},
         {"landmarks": 1000, "sampling": "k-means", "normalize": "degree"},
     ]
     return {"synthetic": True, **LARGE, "fits": [_run(dataset, scratch, setting) for setting in settings]}
+
+
+def large_dataset(scratch: Path) -> str:
+    """Of Netflix's size, generated and ingested."""
+    from pipeline.generate import GenerateConfig, generate
+    from pipeline.ingest import IngestConfig, ingest
+    from pipeline.session import ray_session
+
+    dataset = str(scratch / "large")
+    with ray_session():
+        generate(str(scratch / "log"), GenerateConfig(**LARGE))
+        ingest([str(scratch / "log")], dataset, IngestConfig())
+    return dataset
+
+
+def figures_on_test(model: Any, dataset: Any) -> dict[str, Any]:
+    """The metrics of a model on test: of all users, or of slices from all of a larger dataset."""
+    from kernels.metrics import combine
+    from pipeline.scoring import ScoringWorker
+    from pipeline.workers import Pool
+
+    slices = dataset.slices(EVALUATED_SLICE)
+    if dataset.num_users > EVALUATED_USERS:
+        slices = slices[:: dataset.num_users // EVALUATED_USERS]
+    with Pool() as pool, pool.workers(ScoringWorker, dataset) as workers:
+        parts = workers.map("metrics", [(model, cut, "test", 0) for cut in slices])
+        blocks = [block for part in parts for block in part]
+    metrics = combine(blocks)
+    return {
+        "test": {name: round(metrics[name], 3) for name in METRICS},
+        "test_users": sum(block.users for block in blocks),
+    }
 
 
 def _run(dataset: str, scratch: Path, setting: dict[str, Any]) -> dict[str, Any]:
@@ -123,13 +148,11 @@ def _fit(
     from pipeline.session import ray_session
 
     with ray_session():
-        from kernels.metrics import combine
         from pipeline.artefact import ArtefactWriter, Kind
         from pipeline.dataset import Dataset
         from pipeline.recommenders.infinite_ae import DEGREE_EXPONENTS, PAPER_EXPONENTS
         from pipeline.recommenders.nystrom import LandmarkSampling, NystromConfig, fit_nystrom, plan_nystrom
         from pipeline.recommenders.popularity import fit_popularity
-        from pipeline.scoring import SLICE_USERS, ScoringWorker
         from pipeline.workers import Pool
 
         ray.get(ray.remote(lambda: None).remote())  # idle, but up
@@ -152,19 +175,11 @@ def _fit(
                 chosen = fitted.manifest.config
                 figures |= {"lambda": chosen["lambda"], "exponents": chosen["exponents"]}
         figures["fit_seconds"] = round(time.perf_counter() - started, 1)
-        slices = data.slices(SLICE_USERS)
-        if data.num_users > EVALUATED_USERS:
-            slices = slices[:: data.num_users // EVALUATED_USERS]
-        with Pool() as pool, pool.workers(ScoringWorker, data) as workers:
-            parts = workers.map("metrics", [(fitted, cut, "test", 0) for cut in slices])
-            blocks = [block for part in parts for block in part]
-        test = combine(blocks)
+        figures |= figures_on_test(fitted, data)
     return {
         **figures,
         "peak_mb": peak.highest // 10**6,
         "peak_mb_above_idle_ray": peak.above_baseline // 10**6,
-        "test": {name: round(test[name], 3) for name in METRICS},
-        "test_users": sum(block.users for block in blocks),
     }
 
 

@@ -60,6 +60,9 @@ def distill(
     depth: Annotated[int, typer.Option(min=1, help="Hidden layers of the network.")] = _DEFAULT.ntk.depth,
     validate_every: Annotated[int | None, typer.Option(help=f"Steps between validations. {_BY}")] = None,
     patience: Annotated[int, typer.Option(help="Validations without a better one to stop after.")] = _DEFAULT.patience,
+    judged_users: Annotated[
+        int, typer.Option(help="Validation judges by so many users, drawn at random; by all where there are no more.")
+    ] = _DEFAULT.judged_users,
     select: Annotated[str, typer.Option(help="The validation metric that chooses.")] = _DEFAULT.select,
     parts: Annotated[int, typer.Option(help="Parts of a step, each done by one actor.")] = _DEFAULT.parts,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = _DEFAULT.checkpoint_every,
@@ -100,6 +103,7 @@ def distill(
             accumulate=accumulate,
             lambdas=lambdas or _DEFAULT.lambdas,
             patience=patience,
+            judged_users=judged_users,
             select=select,
             parts=parts,
             checkpoint_every=checkpoint_every,
@@ -109,7 +113,14 @@ def distill(
     else:
         _refuse_options_of_distill_cf(context, method)
         config = ComparisonConfig(
-            method=method, budget=budget, ntk=NTK(depth=depth), lambdas=lambdas, select=select, parts=parts, seed=seed
+            method=method,
+            budget=budget,
+            ntk=NTK(depth=depth),
+            lambdas=lambdas,
+            judged_users=judged_users,
+            select=select,
+            parts=parts,
+            seed=seed,
         )
     data = Dataset.open(dataset)
     start = Artefact.open(warm_start, Kind.SUMMARY) if warm_start else None

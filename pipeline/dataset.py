@@ -11,7 +11,7 @@ from. Everyone else is trained on. At validation the context is `train`; at test
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import scipy.sparse as sp
+from jaxtyping import Int
 
 from pipeline.artefact import Artefact, Kind, Manifest
 from pipeline.storage import Location
@@ -142,17 +143,21 @@ class Dataset:
         """Of the users that models are trained on."""
         return float(pc.sum(self.items()["train_count"]).as_py() or 0) / max(1, self.num_training_users)
 
-    def part(self, index: int, parts: int) -> Histories:
+    def part(self, index: int, parts: int) -> list[ShardSlice]:
         """The index-th of `parts` runs of users, in dataset order and of equal length up to one user."""
         start, stop = (self.num_users * bound // parts for bound in (index, index + 1))
-        tables: list[pa.Table] = []
+        cuts: list[ShardSlice] = []
         first = 0
         for shard, size in enumerate(self._shard_sizes()):
             low, high = max(start - first, 0), min(stop - first, size)
-            if low < high or (not tables and shard + 1 == self.num_shards):
-                tables.append(self.artefact.table(shard_name(shard)).slice(low, max(high - low, 0)))
+            if low < high:
+                cuts.append(ShardSlice(shard, slice(low, high)))
             first += size
-        return Histories.of(pa.concat_tables(tables), self.num_items)
+        return cuts
+
+    def table(self, cut: ShardSlice, columns: list[str]) -> pa.Table:
+        """Some columns of a slice of a shard."""
+        return self.artefact.table(shard_name(cut.shard), columns=columns)[cut.users]
 
     def slices(self, users: int) -> list[ShardSlice]:
         """The whole dataset in order, cut into slices of up to `users` users that do not cross shards."""
@@ -173,10 +178,50 @@ class Dataset:
         """The users that models are trained on (all that are not held out), in shard order, × items."""
         return self.histories().training_matrix()
 
+    def training_sizes(self) -> Int[np.ndarray, " users"]:
+        """How many train interactions each row of `training_matrix` has, from one shard after another."""
+        return np.concatenate([pc.list_value_length(lists).to_numpy() for lists in self._training_lists()])
+
+    def training_rows(self, users: Int[np.ndarray, " chosen"]) -> sp.csr_array:
+        """These (distinct) rows of `training_matrix`, in this order, from one shard after another."""
+        order = np.argsort(users)
+        ascending = users[order]
+        lists: list[pa.ListArray] = []
+        first = 0
+        for shard in self._training_lists():
+            low, high = np.searchsorted(ascending, (first, first + len(shard)))
+            lists.append(shard.take(pa.array(ascending[low:high] - first)))
+            first += len(shard)
+        return csr_of(pa.chunked_array(lists), self.num_items)[np.argsort(order)]
+
+    def _training_lists(self) -> Iterator[pa.ListArray]:
+        """Of every shard the train lists of the users that models are trained on."""
+        for index in range(self.num_shards):
+            table = self.artefact.table(shard_name(index), columns=["held_out", "train"])
+            yield training_lists(table)
+
     def histories(self) -> Histories:
         """All users, in shard order: for datasets whose sparse interactions fit in memory."""
         tables = [self.artefact.table(shard_name(index)) for index in range(self.num_shards)]
         return Histories.of(pa.concat_tables(tables), self.num_items)
+
+
+def training_lists(table: pa.Table) -> pa.ListArray:
+    """The train lists of a shard's users that are not held out."""
+    trained = np.flatnonzero(~table["held_out"].to_numpy())
+    return table["train"].combine_chunks().take(pa.array(trained))
+
+
+def judging_rows(table: pa.Table) -> Int[np.ndarray, " users"]:
+    """The rows with something to predict on validation."""
+    return np.flatnonzero(pc.list_value_length(table["validation"]).to_numpy())
+
+
+def by_shard(positions: Int[np.ndarray, " chosen"], sizes: Sequence[int]) -> list[np.ndarray]:
+    """The (ascending) positions that fall into each shard, counted from its first."""
+    stops = np.cumsum(sizes)
+    parts = np.split(positions, np.searchsorted(positions, stops[:-1]))
+    return [part - (stop - size) for part, stop, size in zip(parts, stops, sizes, strict=True)]
 
 
 def csr_of(column: pa.ChunkedArray, num_items: int) -> sp.csr_array:

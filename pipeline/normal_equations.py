@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 import scipy.sparse as sp
 from jaxtyping import Int
@@ -17,7 +16,17 @@ from kernels.kernel_matrix import KernelRows
 from kernels.normalisation import DegreeNormalisation, Exponents
 from kernels.ntk import NTK
 from kernels.nystrom import NormalEquations
-from pipeline.dataset import PARTS, Dataset, Histories, ShardSlice, csr_of, shard_name
+from pipeline.dataset import (
+    PARTS,
+    Dataset,
+    Histories,
+    ShardSlice,
+    by_shard,
+    csr_of,
+    judging_rows,
+    shard_name,
+    training_lists,
+)
 from pipeline.progress import Report, silent
 from pipeline.workers import Workers
 
@@ -64,7 +73,7 @@ def chosen_users(
 
     Both are given by their positions among their like, ascending.
     """
-    shards = zip(_by_shard(training, survey.training), _by_shard(judging, survey.judging), strict=True)
+    shards = zip(by_shard(training, survey.training), by_shard(judging, survey.judging), strict=True)
     found = workers.map("chosen", [(shard, *positions) for shard, positions in enumerate(shards)])
     lists, tables = zip(*found, strict=True)
     train = csr_of(pa.chunked_array(lists), dataset.num_items)
@@ -115,16 +124,15 @@ class NormalEquationsWorker:
         table = self._table(shard, ["held_out", "train", "validation"])
         train = self._training(table)
         normalisations = [DegreeNormalisation.of_degrees(self._degrees, pair) for pair in exponents]
-        return train.shape[0], len(_judging(table)), [each.squares(train) for each in normalisations]
+        return train.shape[0], len(judging_rows(table)), [each.squares(train) for each in normalisations]
 
     def chosen(
         self, shard: int, training: Int[np.ndarray, " chosen"], judging: Int[np.ndarray, " sample"]
     ) -> tuple[pa.Array, pa.Table]:
         """The train lists of some of the shard's training users, and the rows of some of those that are judged by."""
         table = self._table(shard, ["user_id", "held_out", *PARTS])
-        trained = np.flatnonzero(~table["held_out"].to_numpy())
-        lists = table["train"].combine_chunks().take(pa.array(trained[training]))
-        return lists, table.take(pa.array(_judging(table)[judging]))
+        lists = training_lists(table).take(pa.array(training))
+        return lists, table.take(pa.array(judging_rows(table)[judging]))
 
     def share(
         self, slices: Sequence[ShardSlice], ntk: NTK, normalisation: DegreeNormalisation, landmarks: KernelRows
@@ -144,16 +152,4 @@ class NormalEquationsWorker:
         return self._dataset.artefact.table(shard_name(shard), columns=columns)
 
     def _training(self, table: pa.Table) -> sp.csr_array:
-        return csr_of(table["train"], len(self._degrees))[~table["held_out"].to_numpy()]
-
-
-def _judging(table: pa.Table) -> Int[np.ndarray, " users"]:
-    """The rows with something to predict on validation."""
-    return np.flatnonzero(pc.list_value_length(table["validation"]).to_numpy())
-
-
-def _by_shard(positions: Int[np.ndarray, " chosen"], sizes: Sequence[int]) -> list[np.ndarray]:
-    """The positions that fall into each shard, counted from its first."""
-    stops = np.cumsum(sizes)
-    parts = np.split(positions, np.searchsorted(positions, stops[:-1]))
-    return [part - (stop - size) for part, stop, size in zip(parts, stops, sizes, strict=True)]
+        return csr_of(pa.chunked_array([training_lists(table)]), len(self._degrees))

@@ -135,21 +135,40 @@ def plan_factorisation(*, users: int, items: int, interactions: int, factors: in
     )
 
 
-def plan_summary(*, users: int, items: int, interactions: int, budget: int, noise_rows: int, workers: int) -> Plan:
-    """Distill-CF: a few budget × items matrices in every process, and a block of scores in every actor."""
+def plan_summary(
+    *,
+    users: int,
+    items: int,
+    interactions: int,
+    shards: int,
+    budget: int,
+    noise_rows: int,
+    held: int,
+    workers: int,
+) -> Plan:
+    """Distill-CF: a few budget × items matrices in every process, and a block of scores in every actor.
+
+    All train interactions are in files; in memory are one shard a process, and `held` users of batches and validation.
+    """
     matrix = 4 * budget * items
-    train = _COPIES * _INTERACTION * interactions
+    shard = _COPIES * _INTERACTION * interactions // max(shards, 1)
+    histories = _COPIES * _INTERACTION * interactions * held // max(users, 1)
+    scores = _score_blocks(0, items) // (os.cpu_count() or 1)
     return Plan(
         f"Distilling {users:,} users into {budget:,}",
         {
-            "driver": _DRIVER + train // _COPIES + _DRIVER_MATRICES * matrix + 2 * 4 * noise_rows * items,
-            f"{workers} actors": workers * (_WORKER + _ACTOR_MATRICES * matrix + _score_blocks(0, items)) + train,
+            "driver": _DRIVER + _DRIVER_MATRICES * matrix + 2 * 4 * noise_rows * items,
+            f"{workers} actors": workers * (_WORKER + _ACTOR_MATRICES * matrix + scores + shard) + histories,
         },
+        disk=4 * interactions,
     )
 
 
 def plan_comparison(*, users: int, items: int, interactions: int, rows: int, fitted: bool, workers: int) -> Plan:
-    """A summary of chosen rows: its kernel system in the driver; where it is `fitted` (Nyström), in float64."""
+    """A summary of chosen rows: its kernel system in the driver; where it is `fitted` (Nyström), in float64.
+
+    `interactions`: those that the driver holds in order to choose.
+    """
     matrix, kernel = 4 * rows * items, 4 * rows * rows
     train = _COPIES * _INTERACTION * interactions
     driver = _CHOSEN_MATRICES * matrix + _KERNELS * kernel
@@ -161,7 +180,7 @@ def plan_comparison(*, users: int, items: int, interactions: int, rows: int, fit
         f"A summary of {rows:,} of {users:,} users",
         {
             "driver": _DRIVER + train + driver,
-            f"{workers} actors": workers * (_WORKER + actor) + train,
+            f"{workers} actors": workers * (_WORKER + actor),
         },
     )
 

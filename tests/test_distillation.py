@@ -23,6 +23,7 @@ from pipeline.distillation.config import Schedule
 from pipeline.distillation.training import initial_logits
 from pipeline.distillation.users import PartWorker, Users
 from pipeline.errors import Diverged, InputError
+from pipeline.plan import plan_summary
 from pipeline.progress import Report, silent
 from pipeline.recommenders import load_recommender
 from pipeline.recommenders.base import read_tensor
@@ -262,8 +263,8 @@ def test_a_batch_of_everyone_is_everyone(dataset: Dataset, pool: Pool) -> None:
     train = dataset.training_matrix()
     rows = initial_logits(dataset, config)
     dual = np.random.default_rng(0).normal(size=rows.shape).astype(np.float32)
-    with pool.workers(PartWorker, dataset, config.parts) as workers:
-        found = Users(workers, config.parts).gradients(0, rows, dual, config)
+    with pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed) as workers:
+        found = Users(workers, config.parts).gradients([0], rows, dual, config)
     kernel = oracles.ntk_matrix(train.toarray(), rows, depth=1, w_std=2**0.5, b_std=0.1).astype(float)
     dense, weights = train.toarray(), np.ones(train.shape[0])
     expected = oracles.multinomial_loss(kernel @ dual, dense, np.zeros_like(dense), weights) / train.shape[0]
@@ -274,3 +275,14 @@ def test_the_history_says_what_was_tried(summary: Artefact) -> None:
     (best,) = [row for row in summary.table(HISTORY).to_pylist() if row["step"] == summary.manifest.counts["best_step"]]
     assert best["lambda"] == summary.manifest.config["lambda"]
     assert json.loads(json.dumps(summary.manifest.config["options"]))["budget"] == 20
+
+
+def test_the_plan_grows_with_the_summary_and_not_with_the_log() -> None:
+    """Users ten times as many, in ten times as many shards, cost files and no memory."""
+    shape: dict[str, int] = {"items": 17_770, "noise_rows": 800, "held": 11_536, "workers": 2}
+    log = plan_summary(users=480_000, interactions=68_000_000, shards=96, budget=500, **shape)
+    longer = plan_summary(users=4_800_000, interactions=680_000_000, shards=960, budget=500, **shape)
+    assert longer.peak == pytest.approx(log.peak, rel=0.01)
+    assert longer.disk == 10 * log.disk
+    more = plan_summary(users=480_000, interactions=68_000_000, shards=96, budget=1000, **shape)
+    assert more.peak - log.peak > 20 * 4 * 500 * 17_770

@@ -14,7 +14,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-import scipy.sparse as sp
 from jaxtyping import Float32
 
 from kernels.distillation import solve_summary
@@ -30,7 +29,7 @@ from pipeline.distillation.selection import head_users, random_interactions, ran
 from pipeline.distillation.training import METHOD, check_budget, distill, plan_distillation
 from pipeline.distillation.users import PartWorker, Users
 from pipeline.errors import InputError
-from pipeline.normal_equations import NormalEquationsWorker, normal_equations
+from pipeline.normal_equations import NormalEquationsWorker, normal_equations, train_counts
 from pipeline.plan import Plan, plan_comparison
 from pipeline.progress import Report, silent
 from pipeline.recommenders.base import check_search
@@ -67,6 +66,8 @@ class ComparisonConfig:
     ntk: NTK = field(default_factory=NTK)
     lambdas: tuple[float, ...] | None = None
     """The grid of λ; None: one that suits the method."""
+    judged_users: int = 10_000
+    """λ is judged by so many validation users, drawn at random from all parts alike; by all where there are no more."""
     select: str = "nDCG@10"
     parts: int = 4
     """Parts into which users are divided: at most so many actors take part."""
@@ -75,7 +76,7 @@ class ComparisonConfig:
     def __post_init__(self) -> None:
         if self.method == Method.DISTILL_CF:
             raise InputError(f"{self.method} is configured by DistillConfig.")
-        for name in ("budget", "parts"):
+        for name in ("budget", "judged_users", "parts"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, it is {getattr(self, name)}.")
         check_search(self.grid, self.select)
@@ -105,8 +106,8 @@ def summarise(
     if config.method == Method.NYSTROM:
         made = _fitted(dataset, config, pool, report)
     else:
-        made = _chosen(dataset.training_matrix(), config, report)
-    with pool.workers(PartWorker, dataset, config.parts) as workers:
+        made = _chosen(dataset, config, report)
+    with pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed) as workers:
         best = _Best.of(made, Users(workers, config.parts), config, report)
     return publish_summary(
         writer,
@@ -127,7 +128,9 @@ def plan_summarise(dataset: Dataset, config: DistillConfig | ComparisonConfig) -
     check_budget(config.budget, dataset)
     if isinstance(config, DistillConfig):
         return plan_distillation(dataset, config)
-    rows, interactions = config.budget, dataset.manifest.counts["train"]
+    rows, interactions = config.budget, 0
+    if config.method in (Method.RANDOM_INTERACTIONS, Method.SVP_CF):
+        interactions = dataset.manifest.counts["train"]
     if config.method == Method.RANDOM_INTERACTIONS:
         rows = min(dataset.num_training_users, round(config.budget * dataset.mean_train_interactions))
     return plan_comparison(
@@ -153,16 +156,16 @@ class _Candidates:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def _chosen(train: sp.csr_array, config: ComparisonConfig, report: Report) -> _Candidates:
+def _chosen(dataset: Dataset, config: ComparisonConfig, report: Report) -> _Candidates:
     match config.method:
         case Method.HEAD_USERS:
-            rows = head_users(train, config.budget)
+            rows = head_users(dataset, config.budget)
         case Method.SVP_CF:
-            rows = svp_users(train, config.budget, seed=config.seed, report=report)
+            rows = svp_users(dataset, config.budget, seed=config.seed, report=report)
         case Method.RANDOM_INTERACTIONS:
-            rows = random_interactions(train, config.budget, seed=config.seed)
+            rows = random_interactions(dataset, config.budget, seed=config.seed)
         case _:
-            rows = random_users(train, config.budget, seed=config.seed)
+            rows = random_users(dataset, config.budget, seed=config.seed)
     summary = jnp.asarray(rows.toarray())
 
     def dual(lam: float) -> np.ndarray:
@@ -173,10 +176,9 @@ def _chosen(train: sp.csr_array, config: ComparisonConfig, report: Report) -> _C
 
 
 def _fitted(dataset: Dataset, config: ComparisonConfig, pool: Pool, report: Report) -> _Candidates:
-    train = dataset.training_matrix()
-    rows = random_users(train, config.budget, seed=config.seed)
+    rows = random_users(dataset, config.budget, seed=config.seed)
     landmarks = KernelRows.of(rows)
-    unnormalised = DegreeNormalisation.of(train, Exponents())
+    unnormalised = DegreeNormalisation.of_degrees(train_counts(dataset), Exponents())
     with pool.workers(NormalEquationsWorker, dataset) as workers:
         equations = normal_equations(workers, dataset, config.ntk, unnormalised, landmarks, report=report)
     system = NystromSystem.of(config.ntk, landmarks, equations)
@@ -206,7 +208,7 @@ class _Best:
         for number, lam in enumerate(config.grid):
             dual = made.dual(lam)
             if np.isfinite(dual).all():
-                (metrics,) = users.judge(config.ntk, made.rows, [dual], seed=config.seed)
+                (metrics,) = users.judge(config.ntk, made.rows, [dual])
                 history.append({"step": 0, "lambda": lam, **metrics})
                 if metrics[config.select] > highest:
                     highest, best = metrics[config.select], (lam, dual)

@@ -63,6 +63,8 @@ class DistillConfig:
     validate_every: int = 25
     patience: int = 6
     """Validations without a better one after which the run ends."""
+    judged_users: int = 10_000
+    """Validation judges by so many users, drawn at random from all parts alike; by all where there are no more."""
     select: str = "nDCG@10"
     parts: int = 4
     """Parts into which users are divided, and a step with them: at most so many actors take part."""
@@ -79,7 +81,7 @@ class DistillConfig:
         return cls(budget=budget, **{**_BY_BUDGET[least], **given})
 
     def __post_init__(self) -> None:
-        for name in ("budget", "steps", "batch", "accumulate", "validate_every", "patience", "parts"):
+        for name in ("budget", "steps", "batch", "accumulate", "validate_every", "patience", "judged_users", "parts"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1, it is {getattr(self, name)}.")
         if self.checkpoint_every < 1:

@@ -6,30 +6,34 @@ import numpy as np
 import scipy.sparse as sp
 
 from kernels.sparse import chosen_entries
+from pipeline.dataset import Dataset
 from pipeline.distillation.svp import importance
 from pipeline.progress import Report
 
 
-def random_users(train: sp.csr_array, budget: int, *, seed: int) -> sp.csr_array:
+def random_users(dataset: Dataset, budget: int, *, seed: int) -> sp.csr_array:
     """Users at random without replacement: the ones that Distill-CF with this seed begins with."""
-    return train[np.random.default_rng(seed).choice(train.shape[0], budget, replace=False)]
+    chosen = np.random.default_rng(seed).choice(dataset.num_training_users, budget, replace=False)
+    return dataset.training_rows(chosen)
 
 
-def head_users(train: sp.csr_array, budget: int) -> sp.csr_array:
+def head_users(dataset: Dataset, budget: int) -> sp.csr_array:
     """The users with the most train interactions; of equal ones the first in the dataset."""
-    return train[_greatest(np.diff(train.indptr), budget)]
+    return dataset.training_rows(_greatest(dataset.training_sizes(), budget))
 
 
-def svp_users(train: sp.csr_array, budget: int, *, seed: int, report: Report) -> sp.csr_array:
+def svp_users(dataset: Dataset, budget: int, *, seed: int, report: Report) -> sp.csr_array:
     """The users whose held-out items a proxy model ranks worst while it is trained: see `svp`."""
+    train = dataset.training_matrix()
     return train[_greatest(importance(train, seed=seed, report=report), budget)]
 
 
-def random_interactions(train: sp.csr_array, budget: int, *, seed: int) -> sp.csr_array:
+def random_interactions(dataset: Dataset, budget: int, *, seed: int) -> sp.csr_array:
     """As many interactions as `budget` users have on average, drawn uniformly from all; a row for each user with any.
 
     The budget is one of interactions, so there are many more rows than `budget`, each of them short.
     """
+    train = dataset.training_matrix()
     count = round(budget * train.nnz / train.shape[0])
     kept = np.zeros(train.nnz, dtype=bool)
     kept[np.random.default_rng(seed).choice(train.nnz, count, replace=False, shuffle=False)] = True

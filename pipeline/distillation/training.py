@@ -7,6 +7,7 @@ goes on from a checkpoint ends with the bytes of one that was never interrupted.
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -26,6 +27,7 @@ from pipeline.artefact import Artefact, ArtefactWriter
 from pipeline.dataset import Dataset
 from pipeline.distillation.checkpoint import Best, State
 from pipeline.distillation.config import DistillConfig, Schedule
+from pipeline.distillation.selection import random_users
 from pipeline.distillation.users import PartWorker, Users
 from pipeline.distillation.warm_start import WarmStart
 from pipeline.errors import Diverged, InputError
@@ -56,7 +58,7 @@ def distill(
     """
     check_budget(config.budget, dataset)
     start = WarmStart.of(warm_start, dataset, config.budget) if warm_start else None
-    with pool.workers(PartWorker, dataset, config.parts) as workers:
+    with pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed) as workers:
         users = Users(workers, config.parts)
         optimiser = optax.adam(_learning_rate(config))
         logits = jnp.asarray(start.logits if start else initial_logits(dataset, config))
@@ -94,8 +96,10 @@ def plan_distillation(dataset: Dataset, config: DistillConfig) -> Plan:
         users=dataset.num_training_users,
         items=dataset.num_items,
         interactions=dataset.manifest.counts["train"],
+        shards=dataset.num_shards,
         budget=config.budget,
         noise_rows=config.sampler.draws * min(config.sampler.groups, config.budget),
+        held=min(config.batch + config.judged_users, dataset.num_training_users),
         workers=min(pool_size(), config.parts),
     )
 
@@ -110,9 +114,7 @@ def check_budget(budget: int, dataset: Dataset) -> None:
 
 def initial_logits(dataset: Dataset, config: DistillConfig) -> Float32[np.ndarray, "budget items"]:
     """The rows of as many training users, drawn at random without replacement."""
-    train = dataset.training_matrix()
-    rng = np.random.default_rng(config.seed)
-    chosen: np.ndarray = train[rng.choice(train.shape[0], config.budget, replace=False)].toarray()
+    chosen: np.ndarray = random_users(dataset, config.budget, seed=config.seed).toarray()
     return chosen
 
 
@@ -156,6 +158,7 @@ class _Inner:
             return jax.vjp(partial(sample_and_solve, lam=lam, key=key), logits)
 
         self._differentiable = differentiable
+        self._compiled = False
         self._sample = jax.jit(config.sampler.__call__)
         self._ntk = config.ntk
         self._pull_back = jax.jit(lambda pull_back, cotangents: pull_back(cotangents)[0])
@@ -164,6 +167,9 @@ class _Inner:
         key = jax.random.fold_in(self._key, state.step)
         with one_blas_thread:
             (summary, dual), pull_back = self._differentiable(state.logits, jnp.float32(state.lam), key)
+            if not self._compiled:
+                _give_back_memory()
+                self._compiled = True
             return _Sampled(np.asarray(summary), np.asarray(dual), pull_back)
 
     def gradient(
@@ -199,12 +205,8 @@ def _stepped(
     summary, dual = sampled.summary, sampled.dual
     if not np.isfinite(dual).all():
         raise _diverged("solution of the inner regression", state.step, config)
-    loss, d_dual, d_summary = 0.0, np.zeros_like(dual), np.zeros_like(summary)
-    for index in range(config.accumulate):
-        batch = users.gradients(state.step * config.accumulate + index, summary, dual, config)
-        loss += batch.loss / config.accumulate
-        d_dual += batch.dual / config.accumulate
-        d_summary += batch.summary / config.accumulate
+    first = state.step * config.accumulate
+    loss, d_dual, d_summary = users.gradients(range(first, first + config.accumulate), summary, dual, config)
     gradient = inner.gradient(sampled, d_summary, d_dual)
     if not (math.isfinite(loss) and bool(jnp.isfinite(gradient).all())):
         raise _diverged("loss" if not math.isfinite(loss) else "gradient", state.step, config)
@@ -232,7 +234,7 @@ def _validated(state: State, users: Users, inner: _Inner, config: DistillConfig)
     finite = {lam: dual for lam, dual in duals.items() if np.isfinite(dual).all()}
     if not finite:
         return replace(state, stale=state.stale + 1)
-    judged = dict(zip(finite, users.judge(config.ntk, summary, list(finite.values()), seed=config.seed), strict=True))
+    judged = dict(zip(finite, users.judge(config.ntk, summary, list(finite.values())), strict=True))
     lam = max(judged, key=lambda lam: judged[lam][config.select])
     row = {"step": state.step, "lambda": lam, **judged[lam]}
     state = replace(state, lam=lam, stale=state.stale + 1, history=(*state.history, row))
@@ -240,6 +242,13 @@ def _validated(state: State, users: Users, inner: _Inner, config: DistillConfig)
         best = Best(state.step, lam, judged[lam], summary, np.asarray(state.logits))
         state = replace(state, best=best, stale=0)
     return state
+
+
+def _give_back_memory() -> None:
+    """What XLA's compiler leaves behind in the allocator, some 0.2 GB, to the system (where that is glibc's)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
 
 
 def _diverged(what: str, step: int, config: DistillConfig) -> Diverged:

@@ -1,11 +1,12 @@
-"""The real users that a summary is learned from and judged by: divided into parts, which actors hold."""
+"""The real users that a summary is learned from and judged by: divided into parts, which actors have at hand."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import ray
 import scipy.sparse as sp
 from jaxtyping import Float
@@ -15,23 +16,28 @@ from kernels.kernel_matrix import KernelRows, kernel_block
 from kernels.metrics import BlockMetrics, combine, propensity_weights
 from kernels.ntk import NTK
 from kernels.sparse import chosen_entries
-from pipeline.dataset import Dataset, Histories
+from pipeline.dataset import PARTS, Dataset, Histories, ShardSlice, by_shard, judging_rows
 from pipeline.distillation.config import DistillConfig, Objective
+from pipeline.distillation.rows_on_disk import TrainingRows
 from pipeline.errors import InputError
 from pipeline.validation import UserBlock, user_blocks
 from pipeline.workers import Workers
 
 
 class PartWorker:
-    """Holds some of the parts of a dataset's users: reads each when it is first asked for, and keeps it.
+    """Has some of the parts of a dataset's users at hand: reads each when it is first asked for.
 
-    Everything that it returns is a pure function of (dataset, part, arguments), so a worker that died is replaced and
-    loses nothing but the call in hand.
+    In memory are never more than one shard, the users of a batch, and those of a part that are judged by. Everything
+    that it returns is a pure function of (dataset, part, arguments), so a worker that died is replaced and loses
+    nothing but the call in hand.
     """
 
-    def __init__(self, dataset: Dataset, parts: int) -> None:
-        self._dataset, self._parts = dataset, parts
-        self._held: dict[int, _Part] = {}
+    def __init__(self, dataset: Dataset, parts: int, judged_users: int, seed: int) -> None:
+        """`judged_users`: of all parts together."""
+        self._dataset, self._parts, self._seed = dataset, parts, seed
+        self._judged_users = -(-judged_users // parts)
+        self._training: dict[int, TrainingRows] = {}
+        self._judged: dict[int, list[UserBlock]] = {}
         self._weights = propensity_weights(dataset.items()["train_count"].to_numpy())
 
     def gradients(
@@ -43,11 +49,11 @@ class PartWorker:
         config: DistillConfig,
     ) -> tuple[BlockGradients, int]:
         """The part's share of the loss of the `batch`-th batch, with its gradients, and how many users it has."""
-        train = self._part(part).train
+        rows = self._training_rows(part)
         rng = np.random.default_rng([config.seed, batch, part])
         share = -(-config.batch // config.parts)
-        if share < train.shape[0]:
-            train = train[np.sort(rng.choice(train.shape[0], share, replace=False))]
+        users = np.sort(rng.choice(len(rows), share, replace=False)) if share < len(rows) else np.arange(len(rows))
+        train = rows[users]
         if config.objective == Objective.HELD_OUT:
             context, targets = _dropped(train, config.drop, rng)
             left_out = context
@@ -58,8 +64,8 @@ class PartWorker:
         # Relative to the mean number of targets, so that ω does not change the scale of the loss
         expected = self._dataset.mean_train_interactions * (config.drop if left_out is context else 1.0)
         weights = ((expected / sizes) ** config.user_weight).astype(np.float32)
-        users = Batch(context, targets, left_out, weights)
-        return block_gradients(config.ntk, summary, dual, users), train.shape[0]
+        given = Batch(context, targets, left_out, weights)
+        return block_gradients(config.ntk, summary, dual, given), len(users)
 
     def judge(
         self,
@@ -67,33 +73,44 @@ class PartWorker:
         ntk: NTK,
         summary: Float[np.ndarray, "budget items"],
         duals: Sequence[Float[np.ndarray, "budget items"]],
-        seed: int,
     ) -> list[list[BlockMetrics]]:
         """The part's share of the validation metrics of every α, block by block."""
         support = KernelRows.of(sp.csr_array(summary))
         judged: list[list[BlockMetrics]] = [[] for _ in duals]
-        for block in self._part(part).blocks:
+        for block in self.judged_blocks(part):
             kernel = kernel_block(ntk, KernelRows.of(block.context), support)
             for dual, metrics in zip(duals, judged, strict=True):
-                metrics.append(block.metrics(kernel @ dual, self._weights, seed))
+                metrics.append(block.metrics(kernel @ dual, self._weights, self._seed))
         return judged
 
-    def _part(self, index: int) -> _Part:
-        if index not in self._held:
-            self._held[index] = _Part.of(self._dataset.part(index, self._parts), first=index * 2**32)
-        return self._held[index]
+    def _training_rows(self, part: int) -> TrainingRows:
+        if part not in self._training:
+            self._training[part] = TrainingRows(self._dataset, self._dataset.part(part, self._parts))
+        return self._training[part]
+
+    def judged_blocks(self, part: int) -> list[UserBlock]:
+        if part not in self._judged:
+            cuts = self._dataset.part(part, self._parts)
+            rng = np.random.default_rng([self._seed, 1, part])
+            sample = _judged_sample(self._dataset, cuts, self._judged_users, rng)
+            self._judged[part] = user_blocks(sample, "validation", first=part * 2**32) if sample else []
+        return self._judged[part]
 
 
-@dataclass(frozen=True)
-class _Part:
-    train: sp.csr_array
-    """The users that are trained on."""
-    blocks: list[UserBlock]
-    """The users that have something to predict on validation."""
-
-    @classmethod
-    def of(cls, histories: Histories, *, first: int) -> _Part:
-        return cls(histories.training_matrix(), user_blocks(histories, "validation", first=first))
+def _judged_sample(
+    dataset: Dataset, cuts: Sequence[ShardSlice], most: int, rng: np.random.Generator
+) -> Histories | None:
+    """Up to `most` of the users with something to predict on validation, at random; None of no slices."""
+    if not cuts:
+        return None
+    judging = [judging_rows(dataset.table(cut, ["validation"])) for cut in cuts]
+    sizes = [len(rows) for rows in judging]
+    drawn = np.sort(rng.choice(sum(sizes), min(most, sum(sizes)), replace=False))
+    tables = [
+        dataset.table(cut, ["user_id", "held_out", *PARTS]).take(pa.array(rows[chosen]))
+        for cut, rows, chosen in zip(cuts, judging, by_shard(drawn, sizes), strict=True)
+    ]
+    return Histories.of(pa.concat_tables(tables), dataset.num_items)
 
 
 def _dropped(train: sp.csr_array, rate: float, rng: np.random.Generator) -> tuple[sp.csr_array, sp.csr_array]:
@@ -111,14 +128,14 @@ class Users:
 
     def gradients(
         self,
-        batch: int,
+        batches: Iterable[int],
         summary: Float[np.ndarray, "budget items"],
         dual: Float[np.ndarray, "budget items"],
         config: DistillConfig,
     ) -> BlockGradients:
-        """The mean loss of a batch of users, with its gradients."""
+        """The mean loss of the users of these batches, with its gradients."""
         shared = ray.put(summary), ray.put(dual), ray.put(config)
-        calls = [(part, batch, *shared) for part in range(self.parts)]
+        calls = [(part, batch, *shared) for batch in batches for part in range(self.parts)]
         loss, users = 0.0, 0
         d_dual, d_summary = np.zeros_like(dual), np.zeros_like(summary)
         for gradients, count in self.workers.map("gradients", calls):
@@ -128,18 +145,18 @@ class Users:
             users += count
         if not users:
             raise InputError("The dataset has no training users.")
-        return BlockGradients(loss / users, d_dual / users, d_summary / users)
+        d_dual /= users
+        d_summary /= users
+        return BlockGradients(loss / users, d_dual, d_summary)
 
     def judge(
         self,
         ntk: NTK,
         summary: Float[np.ndarray, "budget items"],
         duals: Sequence[Float[np.ndarray, "budget items"]],
-        *,
-        seed: int,
     ) -> list[dict[str, float]]:
         """The validation metrics of every α."""
-        shared = ray.put(summary), ray.put(list(duals)), seed
+        shared = ray.put(summary), ray.put(list(duals))
         judged = list(self.workers.map("judge", [(part, ntk, *shared) for part in range(self.parts)]))
         blocks = [[block for part in judged for block in part[index]] for index in range(len(duals))]
         if not any(block.users for block in blocks[0]):
