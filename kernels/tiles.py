@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import scipy.linalg
@@ -24,6 +24,7 @@ Tile: TypeAlias = Float[np.ndarray, "tile_rows tile_columns"]
 Tiles: TypeAlias = MutableMapping[tuple[int, int], np.ndarray]
 
 
+@runtime_checkable
 class FinishedTiles(Protocol):
     """Lower tiles that are only read: they may lie anywhere."""
 
