@@ -38,7 +38,7 @@ def test_the_commands_for_ones_own_logs(
 
 
 @pytest.mark.parametrize(
-    "job", ["demo", "generate", "ingest", "perturb", "fit", "distill", "evaluate", "recommend", "export"]
+    "job", ["demo", "generate", "ingest", "perturb", "plan", "fit", "distill", "evaluate", "recommend", "export"]
 )
 def test_every_job_is_in_the_readme_and_has_help(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"`{job}" in README.read_text() or f"make {job}" in README.read_text()
