@@ -105,6 +105,7 @@ def plan_tiled_system(*, users: int, items: int, interactions: int, tile: int, c
             f"{workers} actors": workers * (_WORKER + train + max(step, judging)),
         },
         disk=matrix * (5 if candidates > 1 else 4),
+        remedy="fit with --solver nystrom",
     )
 
 

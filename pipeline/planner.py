@@ -63,11 +63,11 @@ class Resources:
     cpus: int
     memory: int
     disk: int | None
-    """Bytes free where the model goes; None for an object store."""
+    """Bytes free beside the dataset, where models usually go; None for an object store."""
 
     @classmethod
     def of(cls, cluster: Cluster, dataset: Dataset, memory_limit: int | None) -> Resources:
-        """`cluster`'s, with the disk that the dataset lies on."""
+        """`cluster`'s, and those of the dataset's disk."""
         location = dataset.artefact.location
         disk = psutil.disk_usage(location.path).free if location.is_local else None
         return cls(cluster.cpus, memory_limit or cluster.memory, disk)

@@ -18,6 +18,7 @@ from ray.cluster_utils import Cluster
 from pipeline.artefact import Artefact, Kind
 from pipeline.dataset import Dataset
 from pipeline.recommenders import load_recommender
+from pipeline.recommenders.base import VALIDATION
 from pipeline.session import ray_session
 from pipeline.workers import Pool, PoolActor
 from tests.builders import taste_dataset
@@ -71,7 +72,7 @@ def test_a_killed_run_goes_on_with_the_tile_that_it_was_killed_in(
     killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
-    left = sorted((tmp_path / ".model.partial").rglob("lambda 5/*/*.arrow"))
+    left = sorted((tmp_path / ".model.partial").rglob("lambda-1/*/*.arrow"))
     gram = len(list((tmp_path / ".model.partial").rglob("gram/*.arrow")))
     assert gram == 10
     assert len(left) >= 5
@@ -123,6 +124,14 @@ def test_one_actor_and_nodes_that_fail_write_the_same_bytes(
     found = Artefact.open(str(tmp_path / "model"), Kind.MODEL)
     assert checksums(found) == checksums(undisturbed)
     assert found.manifest.fingerprint() == undisturbed.manifest.fingerprint()
+
+
+def test_values_that_look_alike_are_candidates_of_their_own(dataset: Dataset, pool: Pool, tmp_path: Path) -> None:
+    """And kernels that are alike: none may take another's files away."""
+    lambdas, exponents = (5.0, 5.0000001), (NONE[0], NONE[0])
+    model = fit("tiled", dataset, tmp_path / "model", pool, lambdas=lambdas, exponents=exponents)
+    assert model.table(VALIDATION)["lambda"].to_pylist() == [*lambdas, *lambdas]
+    assert np.isfinite(load_recommender(model).scores(dataset.histories().train[:3])).all()
 
 
 def actors() -> list[psutil.Process]:

@@ -75,12 +75,12 @@ def fit_tiled(
     outcomes: list[_Outcome] = []
     best: tuple[_Outcome, KernelSystem] | None = None
     with pool.workers(SystemWorker, dataset, config.seed) as workers:
-        for exponents in config.exponents:
+        for kernel, exponents in enumerate(config.exponents):
             rows = KernelRows.of(DegreeNormalisation.of(train, exponents)(train))
             mean_diagonal = float(np.mean(config.ntk.diagonal(rows.squares, items=train.shape[1]), dtype=np.float64))
-            gram = writer.work / f"kernel {exponents}"
-            for lam in lambdas:
-                place = gram / f"lambda {lam:g}"
+            gram = writer.work / f"kernel-{kernel}"
+            for number, lam in enumerate(lambdas):
+                place = gram / f"lambda-{number}"  # by position: two values may look the same when written out
                 system = KernelSystem(config.ntk, exponents, lam * mean_diagonal, layout, gram, place)
                 phase = f"Tiles ({exponents} λ={lam:g})"
                 outcome = _Outcome.load(place) or _solved(workers, system, lam, validation, phase, report)
