@@ -7,6 +7,7 @@ memory. Facts that remove work: K M X = X − c α, so the scores of unseen item
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,18 +29,41 @@ class Dual(Protocol):
         """K(x, X) α from the kernel block K(X, x)."""
         ...
 
+    def coefficients(self, users: Int[np.ndarray, " users"]) -> Float[np.ndarray, "users items"]:
+        """The chosen rows (ascending) of α, in memory of their own."""
+        ...
+
 
 @dataclass(frozen=True)
 class CoefficientDual:
     """α itself, in blocks of support users: the smaller form where there are fewer items than support users."""
 
-    coefficients: list[Float[np.ndarray, "_ items"]]
+    blocks: list[Float[np.ndarray, "_ items"]]
+
+    @classmethod
+    def of(cls, solution: InverseDual, out: Float[np.ndarray, "support items"]) -> CoefficientDual:
+        """α in `out`, from the inverse, on all cores."""
+        spans = solution.layout.spans()
+
+        def multiply(span: slice) -> Float[np.ndarray, "_ items"]:
+            columns = tiles.columns(solution.inverse, solution.layout, np.arange(span.start, span.stop))
+            return transposed_product(solution.targets, columns, out[span])
+
+        with tiles.one_blas_thread as threads, ThreadPoolExecutor(threads) as pool:
+            return cls(list(pool.map(multiply, spans)))
+
+    def coefficients(self, users: Int[np.ndarray, " users"]) -> Float[np.ndarray, "users items"]:
+        starts = np.cumsum([0, *(len(block) for block in self.blocks)])
+        parts = np.split(users, np.searchsorted(users, starts[1:-1]))
+        return np.concatenate(
+            [block[part - start] for block, part, start in zip(self.blocks, parts, starts[:-1], strict=True)]
+        )
 
     def scores(self, kernel: Float[np.ndarray, "support users"]) -> Float[np.ndarray, "users items"]:
-        starts = np.cumsum([0, *(len(block) for block in self.coefficients)])
-        total: np.ndarray = kernel[: starts[1]].T @ self.coefficients[0]
+        starts = np.cumsum([0, *(len(block) for block in self.blocks)])
+        total: np.ndarray = kernel[: starts[1]].T @ self.blocks[0]
         product = np.empty_like(total)
-        for start, stop, block in zip(starts[1:], starts[2:], self.coefficients[1:], strict=False):
+        for start, stop, block in zip(starts[1:], starts[2:], self.blocks[1:], strict=False):
             np.matmul(kernel[start:stop].T, block, out=product)
             total += product
         return total
@@ -58,7 +82,6 @@ class InverseDual:
         return transposed_product(self.targets, tiles.multiply(self.inverse, self.layout, kernel))
 
     def coefficients(self, users: Int[np.ndarray, " users"]) -> Float[np.ndarray, "users items"]:
-        """The chosen rows (ascending) of α."""
         return transposed_product(self.targets, tiles.columns(self.inverse, self.layout, users))
 
 

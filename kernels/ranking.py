@@ -28,6 +28,6 @@ def top_k(scores: Float[np.ndarray, "users items"], k: int) -> Int[np.ndarray, "
     for user in np.flatnonzero(surplus):  # equal scores straddle the k-th place: the last of them have to go
         tied = np.flatnonzero(scores[user] == threshold[user])
         chosen[user, tied[len(tied) - surplus[user] :]] = False
-    candidates = np.nonzero(chosen)[1].reshape(users, k)
+    candidates = np.flatnonzero(chosen).reshape(users, k) - items * np.arange(users)[:, None]
     best_first = np.argsort(-np.take_along_axis(scores, candidates, axis=1), axis=1, kind="stable")
     return np.take_along_axis(candidates, best_first, axis=1)

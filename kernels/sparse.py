@@ -22,10 +22,12 @@ def product(left: sp.csr_array, right: Float[np.ndarray, "inner columns"]) -> Fl
 
 
 def transposed_product(
-    left: sp.csr_array, right: Float[np.ndarray, "inner columns"]
+    left: sp.csr_array, right: Float[np.ndarray, "inner columns"], out: Float[np.ndarray, "columns rows"] | None = None
 ) -> Float[np.ndarray, "columns rows"]:
-    """(left · right)ᵀ, dense and contiguous along the rows of `left`."""
-    result = np.empty((right.shape[1], left.shape[0]), np.result_type(left.dtype, right.dtype))
+    """(left · right)ᵀ, dense and contiguous along the rows of `left`; in `out`, where it is given."""
+    result = out
+    if result is None:
+        result = np.empty((right.shape[1], left.shape[0]), np.result_type(left.dtype, right.dtype))
     for strip in _strips(right):
         result[strip] = (left @ np.ascontiguousarray(right[:, strip])).T
     return result

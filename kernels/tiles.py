@@ -99,12 +99,15 @@ class ArrayTiles(MutableMapping[tuple[int, int], np.ndarray]):
 
 
 def copy_with_ridge(source: FinishedTiles, target: Tiles, layout: Layout, ridge: float) -> None:
-    """target ← source + ridge · 1."""
-    for i, j in layout.lower():
-        tile = source[i, j].copy()
-        if i == j:
-            np.einsum("ii->i", tile)[:] += ridge
-        target[i, j] = tile
+    """target ← source + ridge · 1, on all cores: memory that is touched for the first time is slow to come."""
+
+    def copy(index: tuple[int, int]) -> None:
+        target[index] = source[index]
+        if index[0] == index[1]:
+            np.einsum("ii->i", target[index])[:] += ridge
+
+    with _tile_workers() as each:
+        each(copy, layout.lower())
 
 
 def trace(tiles: FinishedTiles, layout: Layout) -> float:

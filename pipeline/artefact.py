@@ -133,7 +133,8 @@ class Artefact:
 
     def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """One Parquet file of the artefact as a table."""
-        return pq.read_table(pa.BufferReader(self.read(name)), columns=columns)
+        # Not `pq.read_table`: that loads pyarrow.dataset and, with it, pandas, which no actor has any other use for
+        return pq.ParquetFile(pa.BufferReader(self.read(name))).read(columns=columns)
 
 
 class ArtefactWriter:

@@ -75,15 +75,22 @@ class Plan:
             )
 
 
-def plan_kernel_system(*, users: int, items: int, interactions: int, inverses: int, workers: int) -> Plan:
-    """∞-AE, exact and in memory: the lower tiles of K and of `inverses` inverses (a second one keeps the best)."""
+def plan_kernel_system(*, users: int, items: int, interactions: int, kept: int, workers: int) -> Plan:
+    """∞-AE, exact and in memory: the lower tiles of K and of M, and `kept` solutions (a second one is the best).
+
+    A solution is α where there are fewer items than users, else M itself.
+    """
     tiles = 4 * _lower_entries(users)
+    if items <= users:
+        solutions = {"inverse": tiles, "α" if kept == 1 else f"{kept} α": kept * 4 * users * items}
+    else:
+        solutions = {"inverse" if kept == 1 else f"{kept} inverses": kept * tiles}
     train = _COPIES * _INTERACTION * interactions
     return Plan(
         f"The kernel system of {users:,} users",
         {
             "Gram matrix": tiles,
-            "inverse" if inverses == 1 else f"{inverses} inverses": inverses * tiles,
+            **solutions,
             "score blocks": _score_blocks(users, items),
             "driver": _DRIVER + train,
             f"{workers} actors": workers * (_WORKER + train),

@@ -7,9 +7,9 @@ and M (the lower tiles of the inverse) is smaller, so nothing of size users × i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from typing import ClassVar, Self
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from kernels.dual import CoefficientDual, Dual, InverseDual, residual, ridge_of,
 from kernels.kernel_matrix import KernelRows, kernel_block
 from kernels.normalisation import DegreeNormalisation, Exponents
 from kernels.ntk import NTK
-from kernels.tiles import ArrayTiles, Layout, NotPositiveDefinite, copy_with_ridge, one_blas_thread
+from kernels.tiles import ArrayTiles, Layout, NotPositiveDefinite
 from pipeline.artefact import Artefact, ArtefactWriter, FileRecord
 from pipeline.dataset import Dataset, csr_of, lists_of
 from pipeline.errors import InputError
@@ -106,7 +106,7 @@ def plan_infinite_ae(dataset: Dataset, config: InfiniteAEConfig) -> Plan:
         users=counts["users"] - counts["held_out_users"],
         items=dataset.num_items,
         interactions=counts["train"],
-        inverses=2 if candidates > 1 else 1,
+        kept=2 if candidates > 1 else 1,
         workers=pool_size(),
     )
 
@@ -125,17 +125,21 @@ def fit_infinite_ae(
         candidates = len(config.exponents) * len(config.lambdas)
         trials: list[Trial] = []
         best: _Candidate | None = None
-        for candidate in _candidates(workers, train, config, report):
+        error = 0.0
+        spare: list[Any] = []
+        for candidate in _candidates(workers, train, config, spare, report):
             scores = validation_scores(
-                config.ntk, candidate.exponents, train, candidate.solution, in_sample=not dataset.has_held_out_users
+                config.ntk, candidate.exponents, train, candidate.dual, in_sample=not dataset.has_held_out_users
             )
             trials.append(Trial(candidate.parameters, validation.judge(scores)))
             report("Candidates", len(trials), candidates)
+            beaten: _Candidate | None = candidate
             if best_trial(trials, config.select) is trials[-1]:
-                best = candidate.kept(spare=best, copy=candidates > 1)
+                best, beaten, error = candidate, best, candidate.residual()
+            if beaten:
+                spare.append(beaten.memory)
     if best is None:
         raise InputError(f"No λ of {config.lambdas} is positive definite in float32: add a larger one.")
-    items_are_fewer = dataset.num_items <= train.shape[0]
     return publish_infinite_ae(
         writer,
         dataset,
@@ -143,10 +147,10 @@ def fit_infinite_ae(
         train,
         best_trial(trials, config.select),
         trials,
-        residual=best.residual,
+        residual=error,
         skipped=candidates - len(trials),
-        arrays=_coefficient_blocks(best.solution) if items_are_fewer else _inverse_tiles(best.solution),
-        tile=None if items_are_fewer else best.solution.layout.tile,
+        arrays=_stored(best.dual),
+        tile=best.dual.layout.tile if isinstance(best.dual, InverseDual) else None,
     )
 
 
@@ -163,46 +167,49 @@ def tried_lambdas(dataset: Dataset, config: InfiniteAEConfig) -> tuple[float, ..
 
 
 def validation_scores(
-    ntk: NTK, exponents: Exponents, train: sp.csr_array, solution: InverseDual, *, in_sample: bool
+    ntk: NTK, exponents: Exponents, train: sp.csr_array, dual: Dual, *, in_sample: bool
 ) -> Callable[[UserBlock], Float[np.ndarray, "users items"]]:
     """How a solved system scores validation users: those that it was trained on, or others.
 
     For its own K M X = X − cα, so that their unseen items rank as −α; others need a kernel block of their own.
     """
     if in_sample:
-        return lambda block: -solution.coefficients(block.rows)
+
+        def scores(block: UserBlock) -> Float[np.ndarray, "users items"]:
+            coefficients = dual.coefficients(block.rows)
+            np.negative(coefficients, out=coefficients)
+            return coefficients
+
+        return scores
     normalisation = DegreeNormalisation.of(train, exponents)
-    model = InfiniteAE(ntk, normalisation, KernelRows.of(normalisation(train)), solution)
+    model = InfiniteAE(ntk, normalisation, KernelRows.of(normalisation(train)), dual)
     return lambda block: model.scores(block.context)
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A solved system of the grid. Its inverse is overwritten by the next one, unless it is `kept`."""
+    """A solved system of the grid."""
 
     exponents: Exponents
     lam: float
-    residual: float
-    solution: InverseDual
+    residual: Callable[[], float]
+    """To be asked for before the next candidate is made."""
+    dual: CoefficientDual | InverseDual
+    memory: np.ndarray | ArrayTiles
+    """What `dual` lies in, α or the tiles of M: the next candidate's, once this one is beaten."""
 
     @property
     def parameters(self) -> dict[str, float]:
         return {"lambda": self.lam, "p": self.exponents.user, "q": self.exponents.item}
 
-    def kept(self, *, spare: _Candidate | None, copy: bool) -> _Candidate:
-        """This candidate with an inverse of its own: a copy, in the memory of the one kept before it."""
-        if not copy:
-            return self
-        inverse = spare.solution.inverse if spare else ArrayTiles(self.solution.layout)
-        assert isinstance(inverse, ArrayTiles)  # as in every candidate
-        copy_with_ridge(self.solution.inverse, inverse, self.solution.layout, 0.0)
-        return replace(self, solution=replace(self.solution, inverse=inverse))
-
 
 def _candidates(
-    workers: Workers, train: sp.csr_array, config: InfiniteAEConfig, report: Report
+    workers: Workers, train: sp.csr_array, config: InfiniteAEConfig, spare: list[Any], report: Report
 ) -> Iterator[_Candidate]:
-    """Solve the grid: the Gram matrix is made once for each pair of exponents, and factored once for each λ."""
+    """Solve the grid: the Gram matrix is made once for each pair of exponents, and inverted once for each λ.
+
+    A candidate is made in `spare` memory, where there is any.
+    """
     layout = Layout(train.shape[0])
     gram, inverse = ArrayTiles(layout), ArrayTiles(layout)
     targets = train.T.tocsr()
@@ -215,7 +222,18 @@ def _candidates(
             except NotPositiveDefinite:
                 continue
             solution = InverseDual(inverse, layout, targets)
-            yield _Candidate(exponents, lam, residual(gram, inverse, layout, ridge, targets), solution)
+            error = partial(residual, gram, inverse, layout, ridge, targets)
+            if _items_are_fewer(train):
+                alpha = spare.pop() if spare else np.empty(train.shape, np.float32)
+                yield _Candidate(exponents, lam, error, CoefficientDual.of(solution, alpha), alpha)
+            else:
+                yield _Candidate(exponents, lam, error, solution, inverse)
+                inverse = spare.pop() if spare else ArrayTiles(layout)
+
+
+def _items_are_fewer(train: sp.csr_array) -> bool:
+    """α is the smaller form then, and M is not kept."""
+    return bool(train.shape[1] <= train.shape[0])
 
 
 def publish_infinite_ae(
@@ -259,14 +277,8 @@ def publish_infinite_ae(
     )
 
 
-def _coefficient_blocks(solution: InverseDual) -> Iterator[tuple[str, np.ndarray]]:
-    """α, block of rows by block of rows, on all cores."""
-    rows = [np.arange(span.start, span.stop) for span in solution.layout.spans()]
-    with one_blas_thread as threads, ThreadPoolExecutor(threads) as pool:
-        for i, block in enumerate(pool.map(solution.coefficients, rows)):
-            yield tensor_name("dual", i), block
-
-
-def _inverse_tiles(solution: InverseDual) -> Iterator[tuple[str, np.ndarray]]:
-    for i, j in solution.layout.lower():
-        yield tile_name("dual", i, j), solution.inverse[i, j]
+def _stored(dual: CoefficientDual | InverseDual) -> Iterator[tuple[str, np.ndarray]]:
+    if isinstance(dual, CoefficientDual):
+        yield from ((tensor_name("dual", i), block) for i, block in enumerate(dual.blocks))
+    else:
+        yield from ((tile_name("dual", i, j), dual.inverse[i, j]) for i, j in dual.layout.lower())
