@@ -133,7 +133,7 @@ class Artefact:
 
     def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """One Parquet file of the artefact as a table."""
-        # Not `pq.read_table`: that loads pyarrow.dataset and, with it, pandas, which no actor has any other use for
+        # Not `pq.read_table`: that loads pyarrow.dataset and, with it, pandas, which actors have no use for
         return pq.ParquetFile(pa.BufferReader(self.read(name))).read(columns=columns)
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from kernels.metrics import BlockMetrics, combine, propensity_weights
 from kernels.ranking import exclude, top_k
 from pipeline.artefact import Artefact, ArtefactWriter, FileRecord, Kind, parquet_bytes
-from pipeline.dataset import ITEMS, Dataset, Histories, ShardSlice
+from pipeline.dataset import ITEMS, Dataset, Histories, ShardSlice, numbers
 from pipeline.errors import InputError
 from pipeline.progress import Report, silent
 from pipeline.recommenders import load_recommender
@@ -121,7 +121,7 @@ class ScoringWorker:
         self._dataset = dataset
         items = dataset.items()
         self._item_ids = items["item_id"].combine_chunks()
-        self._weights = propensity_weights(items["train_count"].to_numpy())
+        self._weights = propensity_weights(numbers(items["train_count"]))
         self._model: tuple[Artefact, Recommender] | None = None
         self._shard: tuple[int, Histories] | None = None
 

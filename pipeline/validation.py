@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from kernels.metrics import BlockMetrics, block_metrics, combine, propensity_weights, sample_negatives
 from kernels.tiles import one_blas_thread
-from pipeline.dataset import Dataset, Histories
+from pipeline.dataset import Dataset, Histories, numbers
 from pipeline.errors import InputError
 
 USER_BLOCK = 512
@@ -60,7 +60,7 @@ class Validation:
         self.blocks = user_blocks(self.histories, "validation")
         if not self.blocks:
             raise InputError(f"{dataset.artefact.location} has no validation interactions to choose λ on.")
-        self._weights = propensity_weights(dataset.items()["train_count"].to_numpy())
+        self._weights = propensity_weights(numbers(dataset.items()["train_count"]))
         self._seed = seed
 
     def judge(self, scores: Callable[[UserBlock], Float[np.ndarray, "users items"]]) -> dict[str, float]:

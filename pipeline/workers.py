@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -135,8 +134,6 @@ class PoolActor:
     _worker: Any
 
     def __init__(self) -> None:
-        # pyarrow would load it to look out for its objects: a quarter of a second of every actor's start
-        sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
         self.dismiss()
 
     def call(self, recipe: tuple[int, type, tuple[Any, ...]], method: str, *given: Any) -> Any:
