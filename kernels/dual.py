@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from kernels import tiles
 from kernels.sparse import transposed_product
-from kernels.tiles import FinishedTiles, Layout, Tiles
+from kernels.tiles import ArrayTiles, FinishedTiles, Layout
 
 _PROBES = 16
 
@@ -90,7 +90,7 @@ def ridge_of(gram: FinishedTiles, layout: Layout, lam: float) -> float:
     return lam * tiles.trace(gram, layout) / layout.size
 
 
-def solve_ridge(gram: Tiles, layout: Layout, ridge: float, out: Tiles) -> None:
+def solve_ridge(gram: FinishedTiles, layout: Layout, ridge: float, out: ArrayTiles) -> None:
     """out ← the lower tiles of M = (K + c·1)⁻¹. Raises `tiles.NotPositiveDefinite`."""
     tiles.copy_with_ridge(gram, out, layout, ridge)
     tiles.invert(out, layout)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from kernels import tiles
 from kernels.inner_products import inner_products
-from kernels.tiles import Layout, Tiles
+from kernels.tiles import ArrayTiles, FinishedTiles, Layout, Tiles
 
 
 def item_gram(train: sp.csr_array, layout: Layout, out: Tiles) -> None:
@@ -22,7 +22,7 @@ def item_gram(train: sp.csr_array, layout: Layout, out: Tiles) -> None:
 
 
 def item_weights(
-    gram: Tiles, layout: Layout, lam: float, inverse: Tiles, out: Float[np.ndarray, "items items"]
+    gram: FinishedTiles, layout: Layout, lam: float, inverse: ArrayTiles, out: Float[np.ndarray, "items items"]
 ) -> None:
     """out ← B; `inverse` is scratch memory for the tiles of P. Raises `tiles.NotPositiveDefinite`."""
     tiles.copy_with_ridge(gram, inverse, layout, lam)

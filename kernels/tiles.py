@@ -98,7 +98,7 @@ class ArrayTiles(MutableMapping[tuple[int, int], np.ndarray]):
         return len(self._tiles)
 
 
-def copy_with_ridge(source: FinishedTiles, target: Tiles, layout: Layout, ridge: float) -> None:
+def copy_with_ridge(source: FinishedTiles, target: ArrayTiles, layout: Layout, ridge: float) -> None:
     """target ← source + ridge · 1, on all cores: memory that is touched for the first time is slow to come."""
 
     def copy(index: tuple[int, int]) -> None:

@@ -52,10 +52,12 @@ def test_ridge_is_lambda_times_the_mean_of_the_diagonal(system: System) -> None:
 
 
 def test_coefficients_are_those_of_the_dense_solve(system: System) -> None:
-    for users in (np.arange(USERS), np.array([0, 3, 15, 16, 44])):
+    stored = CoefficientDual.of(system.solution, np.empty(system.targets.shape, system.gram.dtype))
+    for users in (np.arange(USERS), np.array([0, 3, 15, 16, 44]), np.array([40])):
         found = system.solution.coefficients(users)
         assert found.flags.c_contiguous
         assert_solved(found, system.alpha[users], condition=system.condition)
+        np.testing.assert_array_equal(stored.coefficients(users), found)
 
 
 def test_both_duals_score_as_the_dense_solve(system: System) -> None:

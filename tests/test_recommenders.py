@@ -268,6 +268,19 @@ def test_a_lambda_of_zero_is_left_out_where_it_means_nothing(
     assert [trial["lambda"] for trial in model.table(VALIDATION).to_pylist()] == [5.0, 5.0]
 
 
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_search_ends_with_what_its_best_candidate_is_alone(
+    name: str, datasets: dict[str, Dataset], tmp_path: Path, pool: Pool
+) -> None:
+    """Candidates are made in the memory of those that were beaten, never in that of the best."""
+    found = fit("infinite-ae", datasets[name], tmp_path / "search", pool, lambdas=(1e4, 2.0, 1e5, 1e6), exponents=NONE)
+    lam = found.manifest.config["lambda"]
+    assert lam == 2.0
+    alone = fit("infinite-ae", datasets[name], tmp_path / "alone", pool, lambdas=(lam,), exponents=NONE)
+    assert {**checksums(found), VALIDATION: ""} == {**checksums(alone), VALIDATION: ""}
+    assert found.manifest.counts["residual"] == alone.manifest.counts["residual"]
+
+
 def test_no_candidate_can_be_solved(datasets: dict[str, Dataset], tmp_path: Path, pool: Pool) -> None:
     """More items than users with different histories: without a ridge the items' Gram matrix is singular."""
     with pytest.raises(InputError, match=r"No λ of \(0\.0,\) is positive definite in float32"):
