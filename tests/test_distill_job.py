@@ -9,6 +9,8 @@ import pytest
 
 from jobs.cli import main
 from pipeline.artefact import Artefact, Kind
+from pipeline.distillation import DistillConfig
+from pipeline.errors import InputError
 from pipeline.session import Cluster
 from tests.builders import taste_dataset
 from tests.sentence import assert_one_sentence
@@ -132,3 +134,22 @@ def test_a_summary_of_other_items_is_refused(
     taste_dataset(tmp_path / "other", 40, 50, seed=1)
     assert main(["evaluate", summary, "--data", str(tmp_path / "other")]) == 2
     assert "knows other items" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"budget": 0}, "--budget must be at least 1, it is 0"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be positive and finite"),
+        ({"drop": 1.0}, "--drop must lie between 0 and 1"),
+        ({"user_weight": -0.5}, "--user-weight must lie in"),
+        ({"cardinality": float("inf")}, "--cardinality must be finite"),
+        ({"lambdas": (-1.0,)}, "λ must be finite and not negative"),
+        ({"select": "nDCG@11"}, "nDCG@11 is not a metric"),
+        ({"parts": 0}, "--parts must be at least 1"),
+        ({"checkpoint_every": 0}, "--checkpoint-every must be at least 1"),
+    ],
+)
+def test_a_config_refuses_what_makes_no_sense(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        DistillConfig(**wrong)  # type: ignore[arg-type]

@@ -6,8 +6,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +33,7 @@ from tests import oracles
 from tests.builders import taste_dataset
 from tests.killing import Kill
 from tests.models import checksums
+from tests.nodes import answer_of, by_itself, session_on_nodes
 
 CONFIG = DistillConfig(
     budget=20,
@@ -125,22 +124,20 @@ def test_the_table_is_a_sample_of_the_logits(summary: Artefact) -> None:
 
 def test_one_actor_writes_the_bytes_of_two(dataset: Dataset, summary: Artefact, tmp_path: Path) -> None:
     """In a session of its own with one CPU, on one core."""
-    out = tmp_path / "summary"
-    code = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); "
-    code += "from tests.test_distillation import distill_by_itself; "
-    code += f"distill_by_itself({str(dataset.artefact.location)!r}, {str(out)!r}, cpus=1)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
-    assert Artefact.open(str(out), Kind.SUMMARY).manifest.fingerprint() == summary.manifest.fingerprint()
+    run = by_itself(distill_on_one_cpu, str(dataset.artefact.location), str(tmp_path / "summary"), one_core=True)
+    answer_of(run)
+    found = Artefact.open(str(tmp_path / "summary"), Kind.SUMMARY)
+    assert found.manifest.fingerprint() == summary.manifest.fingerprint()
 
 
-def distill_by_itself(dataset: str, out: str, *, cpus: int, kill_at: int = 0) -> None:
+def distill_on_one_cpu(dataset: str, out: str, kill_at: int = 0) -> None:
     """What child processes of these tests do. With `kill_at` the process ends, hard, at that step."""
 
     def report(phase: str, done: int, total: int, detail: str = "") -> None:
         if done == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with ray_session(cpus=cpus), Pool() as pool:
+    with ray_session(cpus=1), Pool() as pool:
         summarise(Dataset.open(dataset), Path(out), pool, report=report)
 
 
@@ -149,9 +146,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 ) -> None:
     """Killed at step 15, after the checkpoint of step 12 and the validation of step 8, in the middle of an update."""
     out = tmp_path / "summary"
-    arguments = f"{str(dataset.artefact.location)!r}, {str(out)!r}, cpus=1, kill_at=15"
-    code = f"from tests.test_distillation import distill_by_itself; distill_by_itself({arguments})"
-    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
+    killed = by_itself(distill_on_one_cpu, str(dataset.artefact.location), str(out), 15)
+    killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
     steps: list[int] = []
@@ -159,6 +155,30 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert steps == list(range(13, 25))
     assert again.manifest.fingerprint() == summary.manifest.fingerprint()
     assert checksums(again) == checksums(summary)
+
+
+def test_a_node_that_fails_changes_nothing(dataset: Dataset, summary: Artefact, tmp_path: Path) -> None:
+    """It is lost while actors are at work on the step before a validation, and another takes its place."""
+    run = by_itself(distill_on_failing_nodes, str(dataset.artefact.location), str(tmp_path / "summary"))
+    assert json.loads(answer_of(run)) == {"lost": 1}
+    found = Artefact.open(str(tmp_path / "summary"), Kind.SUMMARY)
+    assert checksums(found) == checksums(summary)
+    assert found.manifest.fingerprint() == summary.manifest.fingerprint()
+
+
+def distill_on_failing_nodes(dataset: str, out: str) -> None:
+    """Two nodes with an actor each, of which one is replaced."""
+    lost = 0
+    with session_on_nodes(2) as replace_one, Pool() as pool:
+
+        def lose_a_node(phase: str, done: int, total: int, detail: str = "") -> None:
+            nonlocal lost
+            if done == CONFIG.validate_every - 1:
+                replace_one()
+                lost += 1
+
+        summarise(Dataset.open(dataset), Path(out), pool, report=lose_a_node)
+    print(json.dumps({"lost": lost}))
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(
@@ -231,25 +251,6 @@ def test_what_is_not_finite_stops_and_keeps_the_last_checkpoint(dataset: Dataset
     assert not (tmp_path / "summary").exists()
     with np.load(tmp_path / ".summary.partial" / "_work" / "checkpoint.npz") as checkpoint:
         assert np.isfinite(checkpoint["logits"]).all()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"budget": 0}, "--budget must be at least 1, it is 0"),
-        ({"learning_rate": float("nan")}, "--learning-rate must be positive and finite"),
-        ({"drop": 1.0}, "--drop must lie between 0 and 1"),
-        ({"user_weight": -0.5}, "--user-weight must lie in"),
-        ({"cardinality": float("inf")}, "--cardinality must be finite"),
-        ({"lambdas": (-1.0,)}, "λ must be finite and not negative"),
-        ({"select": "nDCG@11"}, "nDCG@11 is not a metric"),
-        ({"parts": 0}, "--parts must be at least 1"),
-        ({"checkpoint_every": 0}, "--checkpoint-every must be at least 1"),
-    ],
-)
-def test_wrong_options_are_refused(wrong: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        replace(CONFIG, **wrong)  # type: ignore[arg-type]
 
 
 def test_a_budget_above_the_users_is_refused(dataset: Dataset, pool: Pool, tmp_path: Path) -> None:

@@ -6,21 +6,18 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from ray.cluster_utils import Cluster
 
 from pipeline.dataset import Dataset
 from pipeline.generate import GenerateConfig, generate
 from pipeline.ingest import IngestConfig, ingest
 from pipeline.session import ray_session
+from tests.nodes import answer_of, by_itself, session_on_nodes
 
-ROOT = Path(__file__).parents[1]
 CONFIG = IngestConfig(piece_rows=700, bucket_rows=900, k_core=3)
 PASSES = ("read rows", "gather users", "write shards")
 
@@ -49,7 +46,7 @@ def parts_on_disk(out: Path) -> dict[str, int]:
 def test_a_killed_run_goes_on_where_it_stopped(log: str, undisturbed: str, tmp_path: Path, of_pass: str) -> None:
     """The driver gets SIGKILL in the first and in the last pass; no part that it had finished is computed twice."""
     out = tmp_path / "out"
-    run = by_itself(f"ingest_by_itself({log!r}, {str(out)!r})")
+    run = by_itself(ingest_by_itself, log, str(out))
     deadline = time.monotonic() + 60
     while sum(name.startswith(of_pass) for name in parts_on_disk(out)) < 5:
         assert run.poll() is None, "the run was over before it could be killed"
@@ -70,10 +67,8 @@ def test_a_killed_run_goes_on_where_it_stopped(log: str, undisturbed: str, tmp_p
 
 
 def test_nodes_lost_and_replaced(log: str, undisturbed: str, tmp_path: Path) -> None:
-    run = by_itself(f"ingest_on_failing_nodes({log!r}, {str(tmp_path / 'out')!r})")
-    answer, errors = run.communicate(timeout=120)
-    assert run.returncode == 0, errors[-2000:]
-    assert json.loads(answer.splitlines()[-1]) == {"lost": list(PASSES[:2]), "fingerprint": undisturbed}
+    run = by_itself(ingest_on_failing_nodes, log, str(tmp_path / "out"))
+    assert json.loads(answer_of(run)) == {"lost": list(PASSES[:2]), "fingerprint": undisturbed}
 
 
 @pytest.mark.parametrize("phase", PASSES)
@@ -110,39 +105,20 @@ def workers() -> list[psutil.Process]:
     return [process for process in below if process.name().startswith("ray::") and "Agent" not in process.name()]
 
 
-def by_itself(call: str) -> subprocess.Popen[str]:
-    """A function of this module in a process, and a Ray, of its own."""
-    code = f"from tests.test_ingest_faults import *; {call}"
-    return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
 def ingest_by_itself(log: str, out: str) -> None:
     with ray_session(cpus=1):
         ingest([log], out, CONFIG)
 
 
 def ingest_on_failing_nodes(log: str, out: str) -> None:
-    """A head that computes nothing and two nodes, of which one dies in Ray Data's pass and one in plain tasks."""
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 0,
-            "include_dashboard": False,
-            "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 3},
-        },
-    )
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    """Of two nodes one dies in Ray Data's pass and one in plain tasks."""
     lost: list[str] = []
+    with session_on_nodes(2) as replace_one:
 
-    def lose_a_node(phase: str, done: int, total: int) -> None:
-        if 0 < done < total and phase in PASSES[:2] and phase not in lost:
-            lost.append(phase)
-            cluster.remove_node(nodes.pop(0), allow_graceful=False)
-            nodes.append(cluster.add_node(num_cpus=1))
+        def lose_a_node(phase: str, done: int, total: int) -> None:
+            if 0 < done < total and phase in PASSES[:2] and phase not in lost:
+                lost.append(phase)
+                replace_one()
 
-    with ray_session(address=cluster.address):
         dataset: Dataset = ingest([log], out, CONFIG, report=lose_a_node)
-    cluster.shutdown()
     print(json.dumps({"lost": lost, "fingerprint": dataset.manifest.fingerprint()}))

@@ -6,14 +6,11 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from ray.cluster_utils import Cluster
 
 from pipeline.artefact import Artefact, Kind
 from pipeline.dataset import Dataset
@@ -23,6 +20,7 @@ from pipeline.session import ray_session
 from pipeline.workers import Pool, PoolActor
 from tests.builders import taste_dataset
 from tests.models import NONE, checksums, fit
+from tests.nodes import answer_of, by_itself, session_on_nodes
 
 CONFIG = {"lambdas": (1.0, 5.0), "exponents": NONE}
 SECOND = "Tiles (p=0 q=0 λ=5)"
@@ -68,7 +66,7 @@ def test_a_killed_run_goes_on_with_the_tile_that_it_was_killed_in(
 ) -> None:
     """The driver gets SIGKILL in the second of two systems; then one of its tiles is cut off and one is changed."""
     out = tmp_path / "model"
-    killed = by_itself(f"fit_until_killed({str(dataset.artefact.location)!r}, {str(out)!r})")
+    killed = by_itself(fit_until_killed, str(dataset.artefact.location), str(out))
     killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
@@ -113,14 +111,12 @@ def test_a_full_disk_publishes_nothing_and_keeps_what_is_finished(
     assert again.manifest.fingerprint() == undisturbed.manifest.fingerprint()
 
 
-def test_one_actor_and_nodes_that_fail_write_the_same_bytes(
+def test_one_actor_and_a_node_that_fails_write_the_same_bytes(
     dataset: Dataset, undisturbed: Artefact, tmp_path: Path
 ) -> None:
     """A node is lost in the middle of the factorisation and another takes its place."""
-    run = by_itself(f"fit_on_failing_nodes({str(dataset.artefact.location)!r}, {str(tmp_path / 'model')!r})")
-    answer, errors = run.communicate(timeout=180)
-    assert run.returncode == 0, errors[-2000:]
-    assert json.loads(answer.splitlines()[-1]) == {"lost": 1}
+    run = by_itself(fit_on_a_failing_node, str(dataset.artefact.location), str(tmp_path / "model"))
+    assert json.loads(answer_of(run)) == {"lost": 1}
     found = Artefact.open(str(tmp_path / "model"), Kind.MODEL)
     assert checksums(found) == checksums(undisturbed)
     assert found.manifest.fingerprint() == undisturbed.manifest.fingerprint()
@@ -139,17 +135,6 @@ def actors() -> list[psutil.Process]:
     return [process for process in below if PoolActor.__name__ in process.name()]
 
 
-def by_itself(call: str) -> subprocess.Popen[str]:
-    """A function of this module in a process, and a Ray, of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", f"from tests.test_tiled import *; {call}"],
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def fit_until_killed(dataset: str, out: str) -> None:
     def kill(phase: str, done: int, total: int, detail: str = "") -> None:
         if phase == SECOND and done == TILES // 2:
@@ -159,27 +144,16 @@ def fit_until_killed(dataset: str, out: str) -> None:
         fit("tiled", Dataset.open(dataset), Path(out), pool, report=kill, **CONFIG)
 
 
-def fit_on_failing_nodes(dataset: str, out: str) -> None:
-    """A head that computes nothing and one node with one actor, replaced while it makes tiles."""
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 0,
-            "include_dashboard": False,
-            "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 3},
-        },
-    )
-    nodes = [cluster.add_node(num_cpus=1)]
+def fit_on_a_failing_node(dataset: str, out: str) -> None:
+    """One node with one actor, replaced while it makes tiles."""
     lost = 0
+    with session_on_nodes(1) as replace_one, Pool() as pool:
 
-    def lose_the_node(phase: str, done: int, total: int, detail: str = "") -> None:
-        nonlocal lost
-        if phase == SECOND and done == TILES // 2:
-            cluster.remove_node(nodes.pop(), allow_graceful=False)
-            nodes.append(cluster.add_node(num_cpus=1))
-            lost += 1
+        def lose_the_node(phase: str, done: int, total: int, detail: str = "") -> None:
+            nonlocal lost
+            if phase == SECOND and done == TILES // 2:
+                replace_one()
+                lost += 1
 
-    with ray_session(address=cluster.address), Pool() as pool:
         fit("tiled", Dataset.open(dataset), Path(out), pool, report=lose_the_node, **CONFIG)
     print(json.dumps({"lost": lost}))
-    cluster.shutdown()

@@ -1,0 +1,68 @@
+"""Runs in a process and a Ray of their own: on one core, or on nodes that are lost and replaced in the middle of it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray.cluster_utils import Cluster
+
+from pipeline.session import ray_session
+
+
+def by_itself(function: Callable[..., None], *arguments: Any, one_core: bool = False) -> subprocess.Popen[str]:
+    """Call a function of a test module in a process of its own."""
+    module, name = Path(inspect.getfile(function)).stem, function.__name__
+    code = f"from tests.{module} import {name}; {name}(*{arguments!r})"
+    if one_core:  # before anything is imported that asks for the number of cores
+        code = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); {code}"
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def answer_of(run: subprocess.Popen[str]) -> str:
+    """The last line that a process printed, if any, once it has ended well."""
+    with run:
+        try:
+            answer, errors = run.communicate(timeout=120)
+        finally:
+            run.kill()
+    assert run.returncode == 0, errors[-2000:]
+    return answer.strip().rpartition("\n")[2]
+
+
+@contextmanager
+def session_on_nodes(count: int) -> Iterator[Callable[[], None]]:
+    """`ray_session` on a head that computes nothing and `count` nodes with one CPU each; yields `replace_one`.
+
+    Another node joins, and the oldest one dies while the caller goes on: with calls in hand.
+    """
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 3},
+        },
+    )
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(count)]
+    with ThreadPoolExecutor(1) as meanwhile, ray_session(address=cluster.address):
+
+        def replace_one() -> None:
+            nodes.append(cluster.add_node(num_cpus=1))
+            meanwhile.submit(cluster.remove_node, nodes.pop(0), allow_graceful=False)
+
+        yield replace_one
+    cluster.shutdown()
