@@ -1,9 +1,10 @@
-"""Killing an actor in the middle of its work."""
+"""Killing an actor, or a driver, in the middle of its work, and what is left then."""
 
 from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import psutil
 
@@ -24,3 +25,10 @@ class Kill:
             victims = [process for process, words in names.items() if words[:1] and PoolActor.__name__ in words[0]]
             os.kill(victims[0].pid, signal.SIGKILL)
             self.killed = victims[0].pid
+
+
+def finished_parts(out: Path) -> dict[str, int]:
+    """The part files of an unfinished artefact that have a receipt, and when each was written."""
+    staging = out.parent / f".{out.name}.partial"
+    names = [receipt.stem for receipt in (staging / "_work").glob("part-*.json")]
+    return {name: (staging / name).stat().st_mtime_ns for name in names}

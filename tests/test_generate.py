@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,9 @@ from pipeline.artefact import Artefact
 from pipeline.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.generate import GenerateConfig, generate
+from pipeline.session import ray_session
+from tests.killing import finished_parts
+from tests.nodes import by_itself
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -59,25 +64,33 @@ def test_dirt_is_found_by_ingest(tmp_path: Path) -> None:
     assert dropped["rating missing or not finite"] == pytest.approx(nans, rel=0.1)
 
 
-def test_a_run_that_was_broken_off_keeps_its_finished_files(tmp_path: Path) -> None:
-    config = GenerateConfig(rows=20_000, users=100, items=50, files=12, string_ids=True)
-    undisturbed = generate(str(tmp_path / "undisturbed"), config).manifest.fingerprint()
+TWELVE_FILES = GenerateConfig(rows=20_000, users=100, items=50, files=12, string_ids=True)
 
-    def stop(phase: str, done: int, total: int) -> None:
-        if done > total / 2:
-            raise KeyboardInterrupt
 
+def test_a_killed_run_keeps_its_finished_files(tmp_path: Path) -> None:
+    """The driver gets SIGKILL after half of the files; then one of them is cut off."""
+    undisturbed = generate(str(tmp_path / "undisturbed"), TWELVE_FILES).manifest.fingerprint()
     out = tmp_path / "log"
-    with pytest.raises(KeyboardInterrupt):
-        generate(str(out), config, report=stop)
+    killed = by_itself(generate_until_killed, str(out))
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
-    finished = {file.name: file.stat().st_mtime_ns for file in (tmp_path / ".log.partial").glob("part-*")}
-    assert len(finished) >= 6
-    cut_short = tmp_path / ".log.partial" / min(finished)
-    cut_short.write_bytes(cut_short.read_bytes()[:-10])
-    assert generate(str(out), config).manifest.fingerprint() == undisturbed
-    made_again = [name for name, written in finished.items() if (out / name).stat().st_mtime_ns != written]
+    left = finished_parts(out)
+    assert len(left) >= 6
+    cut_short = tmp_path / ".log.partial" / min(left)
+    os.truncate(cut_short, cut_short.stat().st_size - 10)
+    assert generate(str(out), TWELVE_FILES).manifest.fingerprint() == undisturbed
+    made_again = [name for name, written in left.items() if (out / name).stat().st_mtime_ns != written]
     assert made_again == [cut_short.name]
+
+
+def generate_until_killed(out: str) -> None:
+    def kill(phase: str, done: int, total: int) -> None:
+        if done > total / 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with ray_session(cpus=1):
+        generate(out, TWELVE_FILES, report=kill)
 
 
 def test_an_infinite_autoencoder_learns_the_taste(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
