@@ -8,11 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kernels.metrics import BlockMetrics, combine, propensity_weights
 from kernels.ranking import exclude, top_k
-from pipeline.artefact import Artefact, ArtefactWriter, FileRecord, Kind, parquet_bytes
+from pipeline.artefact import (
+    Artefact,
+    ArtefactWriter,
+    FileRecord,
+    Kind,
+    finished,
+    parquet_bytes,
+    write_with_receipt,
+)
 from pipeline.dataset import ITEMS, Dataset, Histories, ShardSlice, numbers
 from pipeline.errors import InputError
 from pipeline.progress import Report, silent
@@ -79,7 +86,7 @@ def recommend(
     """Publish the k best unseen items of every user: user_id, rank (1 …), item_id, score, in part-*.parquet.
 
     A user's history is train ∪ validation ∪ test. Fewer than k rows where a user has fewer unseen items. Finished
-    parts of an interrupted run are kept.
+    parts of an interrupted run are kept, damaged ones are made again.
     """
     if not 1 <= k <= dataset.num_items:
         raise InputError(f"--k must lie in 1 … {dataset.num_items:,}, the number of items; it is {k:,}.")
@@ -88,7 +95,7 @@ def recommend(
     files: dict[str, FileRecord] = {}
     rows = 0
     with pool.workers(ScoringWorker, dataset) as workers:
-        calls = [(model, cut, k, writer.staging / _part_name(number)) for number, cut in enumerate(slices)]
+        calls = [(model, cut, k, writer.staging, _part_name(number)) for number, cut in enumerate(slices)]
         done = 0
         for number, (record, count) in enumerate(workers.map("recommend", calls)):
             files[_part_name(number)] = record
@@ -135,15 +142,17 @@ class ScoringWorker:
             for block in user_blocks(self._histories(cut), part, first=first)
         ]
 
-    def recommend(self, model: Artefact, cut: ShardSlice, k: int, target: Location) -> tuple[FileRecord, int]:
-        """Write the slice's recommendations, unless they are there; what was written, and its number of rows."""
-        if not target.exists():
-            recommender, histories = self._loaded(model), self._histories(cut)
-            starts = range(0, len(histories), USER_BLOCK)
-            blocks = [histories[start : start + USER_BLOCK] for start in starts]
-            target.write(parquet_bytes(pa.concat_tables(self._top_k(recommender, users, k) for users in blocks)))
-        content = target.read()
-        return FileRecord.of(content), pq.read_metadata(pa.BufferReader(content)).num_rows
+    def recommend(
+        self, model: Artefact, cut: ShardSlice, k: int, staging: Location, name: str
+    ) -> tuple[FileRecord, int]:
+        """Write the slice's recommendations, unless they are there and whole; the file, and its number of rows."""
+        if stored := finished(staging, name):
+            return stored[1], stored[2]["rows"]
+        recommender, histories = self._loaded(model), self._histories(cut)
+        starts = range(0, len(histories), USER_BLOCK)
+        blocks = [histories[start : start + USER_BLOCK] for start in starts]
+        table = pa.concat_tables(self._top_k(recommender, users, k) for users in blocks)
+        return write_with_receipt(staging, name, parquet_bytes(table), {"rows": len(table)}), len(table)
 
     def _top_k(self, recommender: Recommender, users: Histories, k: int) -> pa.Table:
         history = users.context("test") + users.test

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import pytest
 
 from kernels.normalisation import Exponents
-from pipeline.artefact import Artefact
+from pipeline.artefact import Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset
 from pipeline.errors import InputError
-from pipeline.scoring import evaluate
+from pipeline.progress import Report, silent
+from pipeline.scoring import evaluate, recommend
 from pipeline.session import ray_session
 from pipeline.workers import Pool
 from tests.builders import taste_dataset
-from tests.killing import Kill
+from tests.killing import Kill, finished_parts
 from tests.models import checksums, fit
+from tests.nodes import answer_of, by_itself
 
 CONFIG = {"lambdas": (1.0, 5.0), "exponents": (Exponents(), Exponents(user=0.4, item=0.25))}
 
@@ -39,17 +40,7 @@ def model(dataset: Dataset, pool: Pool, tmp_path_factory: pytest.TempPathFactory
 def test_one_actor_writes_the_bytes_of_two(dataset: Dataset, model: Artefact, pool: Pool, tmp_path: Path) -> None:
     """In a session of its own with one CPU, on one core."""
     out = tmp_path / "model"
-    arguments = f"{str(dataset.artefact.location)!r}, {str(out)!r}"
-    code = f"from tests.test_actors import fit_on_one_cpu; fit_on_one_cpu({arguments})"
-    subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); {code}",
-        ],
-        check=True,
-        cwd=Path(__file__).parents[1],
-    )
+    answer_of(by_itself(fit_on_one_cpu, str(dataset.artefact.location), str(out), one_core=True))
     assert (
         json.loads((tmp_path / "evaluation.json").read_text()) == evaluate(str(model.location), dataset, pool).metrics
     )
@@ -86,6 +77,40 @@ def test_a_killed_scoring_actor_changes_nothing(dataset: Dataset, model: Artefac
     )
     assert (interrupted.metrics, interrupted.users) == (whole.metrics, whole.users)
     assert progress == [(done, 1100) for done in (184, 368, 551, 734, 917, 1100)]
+
+
+def test_killed_recommendations_keep_their_finished_parts(
+    dataset: Dataset, model: Artefact, pool: Pool, tmp_path: Path
+) -> None:
+    """The driver gets SIGKILL after half of the parts; then one of them is cut off."""
+    uris, out = (str(dataset.artefact.location), str(model.location)), tmp_path / "again"
+    undisturbed = recommended(*uris, str(tmp_path / "out"), pool)
+    killed = by_itself(recommend_until_killed, *uris, str(out))
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert not out.exists()
+    left = finished_parts(out)
+    assert 3 <= len(left) < 6
+    cut_short = tmp_path / ".again.partial" / min(left)
+    os.truncate(cut_short, 1000)
+    again = recommended(*uris, str(out), pool)
+    assert again.manifest.fingerprint() == undisturbed.manifest.fingerprint()
+    made_again = [name for name, written in left.items() if (out / name).stat().st_mtime_ns != written]
+    assert made_again == [cut_short.name]
+
+
+def recommended(dataset: str, model: str, out: str, pool: Pool, report: Report = silent) -> Artefact:
+    with ArtefactWriter(out, Kind.RECOMMENDATIONS, purpose={}) as writer:
+        return recommend(model, Dataset.open(dataset), writer, pool, k=10, report=report)
+
+
+def recommend_until_killed(dataset: str, model: str, out: str) -> None:
+    def kill(phase: str, done: int, total: int, detail: str = "") -> None:
+        if done > total / 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with ray_session(cpus=1), Pool() as pool:
+        recommended(dataset, model, out, pool, kill)
 
 
 def touchy() -> type:
