@@ -103,9 +103,9 @@ def _run(
 
         data = Dataset.open(dataset)
         search = infinite_ae_search(lam="5", normalize=Normalize.NONE, exponents=None)
-        resources = Resources.of(cluster, data, limit)
-        (estimate,) = [one for one in estimates(data, search, resources) if one.solver == solver]
         writer = ArtefactWriter(f"{dataset}-{solver}", Kind.MODEL, purpose={}, overwrite=True)
+        resources = Resources.of(cluster, memory_limit=limit, disk=writer.room())
+        (estimate,) = [one for one in estimates(data, search, resources) if one.solver == solver]
         with peak_memory() as peak:
             started = time.perf_counter()
             fitted = solve(search, Choice(solver), data, writer, resources, silent)

@@ -136,7 +136,8 @@ def fit(
     writer = ArtefactWriter(out, Kind.MODEL, purpose=purpose, overwrite=overwrite)
     with writer, ray_session(address=address, cpus=cpus) as cluster, console.progress() as report:
         if isinstance(config, Search):
-            fitted = solve(config, solver, data, writer, Resources.of(cluster, data, limit), report)
+            resources = Resources.of(cluster, memory_limit=limit, disk=writer.room())
+            fitted = solve(config, solver, data, writer, resources, report)
         elif isinstance(config, EASEConfig):
             require(plan_ease(data, config), limit or cluster.memory)
             fitted = fit_ease(data, writer, config, report=report)
@@ -190,7 +191,7 @@ def solve(
             Solver.TILED: lambda: plan_tiled(data, search.exact),
             Solver.NYSTROM: lambda: plan_nystrom(data, search.nystrom),
         }[solver]()
-    require(plan, resources.memory)
+    require(plan, resources.memory, resources.disk)
     with Pool() as pool:
         match solver:
             case Solver.EXACT:

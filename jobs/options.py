@@ -50,7 +50,7 @@ def numbers_of(text: str, option: str) -> tuple[float, ...]:
     return values
 
 
-def require(plan: Plan, limit: int) -> None:
-    """Say what a job will need of memory, or refuse it."""
-    plan.require(limit)
+def require(plan: Plan, limit: int, disk: int | None = None) -> None:
+    """Say what a job will need of memory and disk, or refuse it."""
+    plan.require(limit, disk)
     console.note(f"{plan}.")

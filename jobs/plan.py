@@ -34,7 +34,8 @@ def plan(
     search = infinite_ae_search(lam=lam, normalize=normalize, exponents=exponents, landmarks=landmarks)
     limit = bytes_of(memory_limit)
     with ray_session(address=address, cpus=cpus) as cluster:
-        resources = Resources.of(cluster, data, limit)
+        # Models usually go beside their dataset
+        resources = Resources.of(cluster, memory_limit=limit, disk=data.artefact.location.free())
         known = estimates(data, search, resources)
     best: Estimate | None = None
     try:

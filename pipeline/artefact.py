@@ -176,6 +176,11 @@ class ArtefactWriter:
         """For intermediate files: kept while the job is unfinished, never published."""
         return self.staging / WORK
 
+    def room(self) -> int | None:
+        """Bytes that may lie in the staging directory: those free and those there. None on an object store."""
+        free = self.staging.free()
+        return None if free is None else free + sum(file.info().size for file in self.staging.files())
+
     def write(self, name: str, content: bytes | pa.Buffer) -> FileRecord:
         (self.staging / name).write(content)
         return FileRecord.of(content)

@@ -8,7 +8,7 @@ class InputError(Exception):
 
 
 class DoesNotFit(InputError):
-    """The plan needs more memory than `--memory-limit` allows. The message gives both and what would fit."""
+    """The plan needs more memory than `--memory-limit` allows, or more disk than there is. The message gives both."""
 
 
 class Diverged(InputError):

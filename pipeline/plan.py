@@ -66,12 +66,17 @@ class Plan:
         files = f" and {gigabytes(self.disk)} of files" if self.disk else ""
         return f"{self.job} needs {gigabytes(self.peak)} ({parts}){files}"
 
-    def require(self, limit: int | None) -> None:
-        """Raise `DoesNotFit`, with the numbers, if the plan needs more than `limit` bytes."""
+    def require(self, limit: int | None, disk: int | None = None) -> None:
+        """Raise `DoesNotFit`, with the numbers, if the plan needs more than `limit` of memory or `disk` of files."""
         if limit is not None and self.peak > limit:
             raise DoesNotFit(
                 f"{self}, the memory limit is {gigabytes(limit)}: raise --memory-limit, {self.remedy}, "
                 f"or ingest fewer users or items (--min-user-interactions, --k-core)."
+            )
+        if disk is not None and self.disk > disk:
+            raise DoesNotFit(
+                f"{self}, the disk of --out has room for {gigabytes(disk)}: choose an --out on a larger one, "
+                f"or {self.remedy}."
             )
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-import psutil
 
 from kernels.tiles import one_blas_thread
 from pipeline.dataset import Dataset
@@ -63,13 +62,11 @@ class Resources:
     cpus: int
     memory: int
     disk: int | None
-    """Bytes free beside the dataset, where models usually go; None for an object store."""
+    """Bytes for files beside the model; None on an object store."""
 
     @classmethod
-    def of(cls, cluster: Cluster, dataset: Dataset, memory_limit: int | None) -> Resources:
-        """`cluster`'s, and those of the dataset's disk."""
-        location = dataset.artefact.location
-        disk = psutil.disk_usage(location.path).free if location.is_local else None
+    def of(cls, cluster: Cluster, *, memory_limit: int | None, disk: int | None) -> Resources:
+        """`cluster`'s, with a limit and a disk."""
         return cls(cluster.cpus, memory_limit or cluster.memory, disk)
 
 

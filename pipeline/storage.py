@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.fs as pafs
 
@@ -77,6 +78,10 @@ class Location:
             for info in sorted(found, key=lambda info: info.path)
             if info.type == pafs.FileType.File
         ]
+
+    def free(self) -> int | None:
+        """Bytes free on the disk of this existing directory; None on an object store, which has room."""
+        return int(psutil.disk_usage(self.path).free) if self.is_local else None
 
     def read(self) -> pa.Buffer:
         """The file's bytes: memory-mapped where the file is local, downloaded where it is not."""

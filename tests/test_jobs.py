@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -20,6 +22,7 @@ import pytest
 import scipy.sparse as sp
 
 from jobs.cli import main
+from pipeline.artefact import ArtefactWriter, Kind
 from pipeline.session import Cluster
 from tests.builders import split_matrix, taste_matrix, write_dataset
 from tests.sentence import assert_one_sentence
@@ -135,6 +138,35 @@ def test_fit_refuses_in_one_sentence(
     assert main(["fit", dataset, "--out", str(tmp_path / "model"), *options]) == 2
     assert_one_sentence(capsys, sentence)
     assert not list(tmp_path.iterdir())
+
+
+def test_files_must_have_room_where_the_model_goes(
+    dataset: str,
+    cluster: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On a disk that has 100 kB free, beside another one. What a killed run left there does not have to fit again."""
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.mkdir()
+    usage, room = psutil.disk_usage, 100_000
+
+    def two_disks(path: str) -> Any:
+        return SimpleNamespace(free=room) if path.startswith(str(small)) else usage(path)
+
+    monkeypatch.setattr(psutil, "disk_usage", two_disks)
+    command = ["fit", dataset, "--solver", "tiled", "--lambda", "5", "--normalize", "none", "--out"]
+    assert main([*command, str(small / "model")]) == 2
+    assert_one_sentence(capsys, "the disk of --out has room for 0.00 GB: choose an --out on a larger one, or fit with")
+    assert not list(small.iterdir())
+    assert main([*command, str(large / "model")]) == 0
+
+    writer = ArtefactWriter(str(small / "model"), Kind.MODEL, purpose={})
+    empty = writer.room()
+    writer.write("tile", bytes(50_000))
+    room -= 50_000
+    assert writer.room() == empty
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_estimates_follow_the_dataset_and_the_search(cluster: Cluster, tmp_path:
     small, large = (taste_dataset(tmp_path / f"{users}", users, 60, seed=1) for users in (300, 900))
     search = Search(InfiniteAEConfig(lambdas=(5.0,)), NystromConfig(lambdas=(5.0,), landmarks=100))
     wider = Search(InfiniteAEConfig(lambdas=(1.0, 5.0)), NystromConfig(lambdas=(1.0, 5.0), landmarks=100))
-    resources = Resources.of(cluster, small, 10**9)
+    resources = Resources.of(cluster, memory_limit=10**9, disk=small.artefact.location.free())
     assert resources.memory == 10**9
     assert resources.disk is not None
     base, more_users, more_candidates = (
