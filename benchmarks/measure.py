@@ -82,9 +82,9 @@ def environment() -> dict[str, Any]:
 
 
 def in_subprocess(module: str, *arguments: str) -> dict[str, Any]:
-    """Run `python -m module arguments` by itself and return the JSON object on its last line."""
+    """Run `python -m module arguments` by itself and return the JSON object on its last line; errors are shown."""
     command = [sys.executable, "-m", module, *arguments]
-    finished = subprocess.run(command, check=True, capture_output=True, text=True)
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(finished.stdout.splitlines()[-1]))
 
 

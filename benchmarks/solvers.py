@@ -1,11 +1,10 @@
-"""The solvers of the ∞-AE side by side: what they take as users grow, against what their plans say.
+"""The exact solvers of the ∞-AE side by side, and the one in files beyond memory, against what their plans say.
 
-    python -m benchmarks.solvers [--only ml-1m|wide|limit|growth …] [--logs ../shared/data/ml-1m.parquet]
+    python -m benchmarks.solvers [--only ml-1m|wide|limit …] [--logs ../shared/data/ml-1m.parquet]
 
 ml-1m    in files against in memory, λ = 5: metrics and seconds of fit and test evaluation, in turn
 wide     in files, a synthetic log of 30,000 users × 40,000 items, 1M rows: one λ, fit and evaluation of all users
 limit    in files, a synthetic log of 40,000 users (a Gram matrix of 6.4 GB) within --memory-limit 2GB: fit of one λ
-growth   all three at 4,000, 8,000 and 16,000 users: seconds and peak, measured and planned
 
 Peaks are of all processes, above that of a Ray with nothing to do.
 """
@@ -24,7 +23,6 @@ from benchmarks.infinite_ae import LOGS
 from benchmarks.measure import environment, in_subprocess, peak_memory
 
 OUT = Path("benchmarks/results/solvers.json")
-GROWTH = (4_000, 8_000, 16_000)
 LIMIT = 2 * 10**9
 
 
@@ -46,35 +44,32 @@ def main() -> None:
 
 
 def _ml_1m(logs: str, scratch: str) -> dict[str, Any]:
-    dataset = _fit(make={"logs": logs}, dataset=f"{scratch}/dataset")["dataset"]
-    runs = [{solver: _fit(dataset=dataset, solver=solver) for solver in ("exact", "tiled")} for _ in range(3)]
+    dataset = made(f"{scratch}/dataset", logs=logs)
+    runs = [{solver: fitted(dataset=dataset, solver=solver) for solver in ("exact", "tiled")} for _ in range(3)]
     ratios = [run["tiled"]["seconds"] / run["exact"]["seconds"] for run in runs]
     return {"tiled_to_exact_seconds": [round(ratio, 2) for ratio in ratios], "runs": runs}
 
 
 def _wide(logs: str, scratch: str) -> dict[str, Any]:
-    make = {"rows": 1_000_000, "users": 30_000, "items": 40_000}
-    return _fit(make=make, dataset=f"{scratch}/dataset", solver="tiled")
+    dataset = made(f"{scratch}/dataset", rows=1_000_000, users=30_000, items=40_000)
+    return fitted(dataset=dataset, solver="tiled")
 
 
 def _limit(logs: str, scratch: str) -> dict[str, Any]:
-    make = {"rows": 1_000_000, "users": 40_000, "items": 10_000}
-    return _fit(make=make, dataset=f"{scratch}/dataset", solver="tiled", limit=LIMIT, evaluated=False)
+    dataset = made(f"{scratch}/dataset", rows=1_000_000, users=40_000, items=10_000)
+    return fitted(dataset=dataset, solver="tiled", limit=LIMIT, evaluated=False)
 
 
-def _growth(logs: str, scratch: str) -> list[dict[str, Any]]:
-    runs = []
-    for users in GROWTH:
-        make = {"rows": 50 * users, "users": users, "items": 5_000}
-        dataset = _fit(make=make, dataset=f"{scratch}/{users}")["dataset"]
-        runs += [_fit(dataset=dataset, solver=solver) for solver in ("exact", "tiled", "nystrom")]
-    return runs
+_FIGURES = {"ml-1m": _ml_1m, "wide": _wide, "limit": _limit}
 
 
-_FIGURES = {"ml-1m": _ml_1m, "wide": _wide, "limit": _limit, "growth": _growth}
+def made(out: str, **of: Any) -> str:
+    """A dataset at `out`: of a synthetic log of such a shape, or of `logs`. In a process of its own, as fits are."""
+    return str(in_subprocess("benchmarks.solvers", "--run", json.dumps({"dataset": out, "make": of}))["dataset"])
 
 
-def _fit(**run: Any) -> dict[str, Any]:
+def fitted(**run: Any) -> dict[str, Any]:
+    """What a fit took, and an evaluation: see `_run`."""
     return in_subprocess("benchmarks.solvers", "--run", json.dumps(run))
 
 
