@@ -1,0 +1,188 @@
+"""Growth: double the rows, the users or the budget, and see time and peak memory, next to what the plan says.
+
+    python -m benchmarks.growth [--users N …] [--budgets M …] [--logs ../shared/data/ml-1m.parquet]
+
+rows      of ingest: as `benchmarks.ingest` measured them
+users     the ∞-AE in memory, in files and on 1,000 landmarks, λ = 5; synthetic logs of 50 rows a user, 5,000 items
+budget    Distill-CF on ML-1M, a few steps and one validation; its plan is of memory alone
+
+Every size that is named goes into results/growth.json beside those that are there; then all are drawn, on axes with
+logarithmic scales, in results/growth.svg, and printed as a table. Peaks are of all processes, above that of a Ray with
+nothing to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.infinite_ae import LOGS
+from benchmarks.measure import environment, in_subprocess, peak_memory
+from benchmarks.solvers import fitted, made
+
+RESULTS = Path("benchmarks/results")
+OUT, PLOT = RESULTS / "growth.json", RESULTS / "growth.svg"
+USERS = (2_500, 5_000, 10_000, 20_000)
+ROWS_A_USER, ITEMS = 50, 5_000
+SOLVERS = {"exact": "in memory", "tiled": "in files", "nystrom": "Nyström"}
+BUDGETS = (125, 250, 500, 1_000)
+STEPS = 6
+_COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito's, that the colour-blind tell apart
+_MARKERS = ("o", "s", "^")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", nargs="*", type=int, default=USERS)
+    parser.add_argument("--budgets", nargs="*", type=int, default=BUDGETS)
+    parser.add_argument("--logs", default=LOGS)
+    parser.add_argument("--distil", help="one distillation, as JSON; for the script itself")
+    arguments = parser.parse_args()
+    if arguments.distil:
+        print(json.dumps(_distil(**json.loads(arguments.distil))))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for users in arguments.users:
+            log = made(f"{scratch}/{users}", rows=ROWS_A_USER * users, users=users, items=ITEMS)
+            _add("users", users, {name: fitted(dataset=log, solver=name, evaluated=False) for name in SOLVERS})
+        if arguments.budgets:
+            log = made(f"{scratch}/ml-1m", logs=arguments.logs)
+        for budget in arguments.budgets:
+            run = json.dumps({"dataset": log, "budget": budget})
+            _add("budget", budget, {"distill-cf": in_subprocess("benchmarks.growth", "--distil", run)})
+    panels = _panels(json.loads(OUT.read_text()), json.loads((RESULTS / "ingest.json").read_text()))
+    _draw(panels)
+    print(_table(panels))
+
+
+def _add(figure: str, size: int, measured: dict[str, Any]) -> None:
+    """Put one size of a figure into the results, in order."""
+    known = json.loads(OUT.read_text()) if OUT.exists() else {}
+    sizes = {**known.get(figure, {}), str(size): measured}
+    known |= {**environment(), figure: dict(sorted(sizes.items(), key=lambda entry: int(entry[0])))}
+    OUT.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def _distil(dataset: str, budget: int) -> dict[str, Any]:
+    from pipeline.artefact import ArtefactWriter, Kind
+    from pipeline.dataset import Dataset
+    from pipeline.distillation import DistillConfig, plan_summarise, summarise
+    from pipeline.session import ray_session
+    from pipeline.workers import Pool
+
+    data = Dataset.open(dataset)
+    config = DistillConfig(budget=budget, steps=STEPS, validate_every=STEPS)
+    steps: list[float] = []
+    with ray_session(), tempfile.TemporaryDirectory() as scratch, peak_memory() as peak:
+        plan = plan_summarise(data, config)
+        started = time.perf_counter()
+        with Pool() as pool, ArtefactWriter(f"{scratch}/summary", Kind.SUMMARY, purpose={}) as writer:
+            summarise(data, writer, config, pool, report=lambda *_: steps.append(time.perf_counter()))
+        seconds = time.perf_counter() - started
+    return {
+        "steps": STEPS,
+        "seconds": round(seconds, 1),
+        "seconds_of_the_last_steps": [round(later - earlier, 3) for earlier, later in pairwise(steps)],
+        "peak_gb": round(peak.above_baseline / 1e9, 2),
+        "planned_peak_gb": round(plan.peak / 1e9, 2),
+    }
+
+
+class _Line(NamedTuple):
+    """What was measured of one program as something was doubled, and what its plan had said, where it says it."""
+
+    name: str
+    sizes: Sequence[int]
+    seconds: Sequence[float]
+    peaks: Sequence[float]
+    planned_seconds: Sequence[float] = ()
+    planned_peaks: Sequence[float] = ()
+
+
+def _panels(growth: dict[str, Any], ingest: dict[str, Any]) -> dict[str, list[_Line]]:
+    """The lines of every figure, by what is doubled."""
+    logs = {int(rows): run for rows, run in ingest["ingest"].items() if rows.isdigit()}
+    rows = _Line(
+        "ingest",
+        list(logs),
+        [rows / run["rows_a_second_at_first"] for rows, run in logs.items()],
+        [run["peak_mb_above_idle_ray"] / 1e3 for run in logs.values()],
+    )
+    lines = [_line(SOLVERS[name], growth["users"], name, seconds="fit_seconds", peak="fit_peak_gb") for name in SOLVERS]
+    budget = _line("Distill-CF", growth["budget"], "distill-cf", seconds="seconds", peak="peak_gb")
+    return {
+        "rows of the log": [rows],
+        "training users": lines,
+        f"synthetic users ({STEPS} steps, one validation)": [budget],
+    }
+
+
+def _line(name: str, figure: dict[str, Any], program: str, *, seconds: str, peak: str) -> _Line:
+    runs = [measured[program] for measured in figure.values()]
+    return _Line(
+        name,
+        [run.get("users", int(size)) for run, size in zip(runs, figure, strict=True)],
+        [run[seconds] for run in runs],
+        [run[peak] for run in runs],
+        [run[f"planned_{seconds}"] for run in runs if f"planned_{seconds}" in run],
+        [run["planned_peak_gb"] for run in runs],
+    )
+
+
+def _draw(panels: dict[str, list[_Line]]) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "growth"  # the same figures, the same bytes
+    from matplotlib import pyplot, ticker
+
+    figure, axes = pyplot.subplots(2, len(panels), figsize=(12, 7), sharex="col", sharey="row", layout="constrained")
+    for (times, peaks), (doubled, lines) in zip(axes.T, panels.items(), strict=True):
+        for line, colour, marker in zip(lines, _COLOURS, _MARKERS, strict=False):
+            for place, measured, planned in (
+                (times, line.seconds, line.planned_seconds),
+                (peaks, line.peaks, line.planned_peaks),
+            ):
+                place.plot(line.sizes, measured, color=colour, marker=marker, label=line.name)
+                if planned:
+                    hollow = {"color": colour, "marker": marker, "markerfacecolor": "none", "linestyle": "--"}
+                    place.plot(line.sizes, planned, label=f"{line.name}, plan", **hollow)
+        for place in (times, peaks):
+            place.set(xscale="log", yscale="log")
+            place.grid(which="both", alpha=0.25)
+            place.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            place.yaxis.set_major_formatter("{x:g}")
+            place.xaxis.set_major_locator(ticker.FixedLocator(lines[0].sizes))
+            place.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+            place.minorticks_off()
+        peaks.set_xlabel(doubled)
+        peaks.legend(fontsize="small", ncols=len(lines), loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    axes[0, 0].set_ylabel("seconds")
+    axes[1, 0].set_ylabel("peak memory above idle Ray, GB")
+    figure.savefig(PLOT, metadata={"Date": None})
+
+
+def _table(panels: dict[str, list[_Line]]) -> str:
+    """In Markdown; the plan in parentheses."""
+    rows = ["| | | seconds (plan) | peak GB (plan) |", "|---|---|---|---|"]
+    for doubled, lines in panels.items():
+        for line in lines:
+            for index, size in enumerate(line.sizes):
+                seconds = _cell(line.seconds[index], line.planned_seconds[index : index + 1], ".1f")
+                peak = _cell(line.peaks[index], line.planned_peaks[index : index + 1], ".2f")
+                rows.append(f"| {line.name} | {size:,} {doubled} | {seconds} | {peak} |")
+    return "\n".join(rows)
+
+
+def _cell(measured: float, planned: Sequence[float], form: str) -> str:
+    return f"{measured:{form}}" + "".join(f" ({value:{form}})" for value in planned)
+
+
+if __name__ == "__main__":
+    main()
