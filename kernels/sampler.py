@@ -15,10 +15,13 @@ where the maxima are those of each row and cancel out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+_PRECISION = jax.lax.Precision.HIGHEST
 
 LEAST_TEMPERATURE = 0.25
 """Below it D may underflow in float32. Of a winning draw L_j + G_j ≥ L_max + G_{argmax L}, so the exponent that counts
@@ -54,13 +57,36 @@ class Sampler:
         return jnp.minimum(drawn, 1.0)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def union_of_draws(
     logits: Float[Array, "group items"], noise: Float[Array, "draws items"], temperature: float
 ) -> Float[Array, "group items"]:
-    """Σ_k softmax((L + G_k)/τ), not yet cut off at 1."""
-    a = jnp.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
-    w = jnp.exp((noise - noise.max(axis=1, keepdims=True)) / temperature)
-    precision = jax.lax.Precision.HIGHEST
-    # 1/D through its logarithm: the derivative of a plain quotient squares D, which then underflows
-    reciprocal = jnp.exp(-jnp.log(jnp.matmul(a, w.T, precision=precision)))
-    return a * jnp.matmul(reciprocal, w, precision=precision)
+    """Σ_k softmax((L + G_k)/τ), not yet cut off at 1; differentiable in L."""
+    return _union_and_residuals(logits, noise, temperature)[0]
+
+
+_Residuals = tuple[Float[Array, "group items"], Float[Array, "draws items"], Float[Array, "group draws"]]
+
+
+def _union_and_residuals(logits: Array, noise: Array, temperature: float) -> tuple[Array, _Residuals]:
+    a = _over_greatest(logits, temperature)
+    w = _over_greatest(noise, temperature)
+    reciprocal = 1.0 / jnp.matmul(a, w.T, precision=_PRECISION)
+    return a * jnp.matmul(reciprocal, w, precision=_PRECISION), (logits, w, reciprocal)
+
+
+def _pull_back(temperature: float, residuals: _Residuals, cotangent: Array) -> tuple[Array, None]:
+    """With U = D⁻¹ W and C the cotangent: dL = a ∘ (C ∘ U − ((C ∘ a) Wᵀ ∘ D⁻¹ ∘ D⁻¹) W)/τ; D⁻² might overflow."""
+    logits, w, reciprocal = residuals
+    a = _over_greatest(logits, temperature)
+    through = jnp.matmul(cotangent * a, w.T, precision=_PRECISION) * reciprocal * reciprocal
+    inner = cotangent * jnp.matmul(reciprocal, w, precision=_PRECISION)
+    return a * (inner - jnp.matmul(through, w, precision=_PRECISION)) / temperature, None
+
+
+def _over_greatest(values: Array, temperature: float) -> Array:
+    """exp((x − max)/τ) in each row."""
+    return jnp.exp((values - values.max(axis=1, keepdims=True)) / temperature)
+
+
+union_of_draws.defvjp(_union_and_residuals, _pull_back)

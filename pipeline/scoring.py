@@ -22,6 +22,7 @@ from pipeline.artefact import (
 )
 from pipeline.dataset import ITEMS, Dataset, Histories, ShardSlice, numbers
 from pipeline.errors import InputError
+from pipeline.memory import give_back_memory
 from pipeline.progress import Report, silent
 from pipeline.recommenders import load_recommender
 from pipeline.recommenders.base import Recommender
@@ -174,6 +175,7 @@ class ScoringWorker:
     def _loaded(self, model: Artefact) -> Recommender:
         if self._model is None or self._model[0] != model:
             self._model = (model, load_recommender(model))
+            give_back_memory()
         return self._model[1]
 
     def _histories(self, cut: ShardSlice) -> Histories:

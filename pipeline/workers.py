@@ -70,6 +70,10 @@ class Workers:
             # At once, while the caller gets ready; a call makes good where it failed
             actor.become.options(max_task_retries=0).remote(self._recipe)
 
+    def __len__(self) -> int:
+        """How many actors there are."""
+        return len(self._actors)
+
     def map(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """Call `method` once for each tuple of arguments; results come in the order of the arguments.
 

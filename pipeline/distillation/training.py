@@ -7,7 +7,6 @@ goes on from a checkpoint ends with the bytes of one that was never interrupted.
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -31,6 +30,7 @@ from pipeline.distillation.selection import random_users
 from pipeline.distillation.users import PartWorker, Users
 from pipeline.distillation.warm_start import WarmStart
 from pipeline.errors import Diverged, InputError
+from pipeline.memory import give_back_memory
 from pipeline.plan import Plan, plan_summary
 from pipeline.progress import Report, silent
 from pipeline.recommenders.summary import publish_summary
@@ -65,11 +65,15 @@ def distill(
         fresh = State(0, logits, optimiser.init(logits), sorted(config.lambdas)[len(config.lambdas) // 2])
         state = State.load(writer.work, like=fresh)
         inner = _Inner(config, dataset)
+        first = state.step
         while state.step < config.steps and state.stale < config.patience:
             state = _stepped(state, users, inner, optimiser, config, report)
             last = state.step == config.steps
-            if state.step % config.validate_every == 0 or last:
+            validates = state.step % config.validate_every == 0 or last
+            if validates:
                 state = _validated(state, users, inner, config)
+            if validates or state.step == first + 1:  # something was compiled
+                give_back_memory()
             if state.step % config.checkpoint_every == 0 or last:
                 state.save(writer.work)
     best = state.best
@@ -158,7 +162,6 @@ class _Inner:
             return jax.vjp(partial(sample_and_solve, lam=lam, key=key), logits)
 
         self._differentiable = differentiable
-        self._compiled = False
         self._sample = jax.jit(config.sampler.__call__)
         self._ntk = config.ntk
         self._pull_back = jax.jit(lambda pull_back, cotangents: pull_back(cotangents)[0])
@@ -167,9 +170,6 @@ class _Inner:
         key = jax.random.fold_in(self._key, state.step)
         with one_blas_thread:
             (summary, dual), pull_back = self._differentiable(state.logits, jnp.float32(state.lam), key)
-            if not self._compiled:
-                _give_back_memory()
-                self._compiled = True
             return _Sampled(np.asarray(summary), np.asarray(dual), pull_back)
 
     def gradient(
@@ -242,13 +242,6 @@ def _validated(state: State, users: Users, inner: _Inner, config: DistillConfig)
         best = Best(state.step, lam, judged[lam], summary, np.asarray(state.logits))
         state = replace(state, best=best, stale=0)
     return state
-
-
-def _give_back_memory() -> None:
-    """What XLA's compiler leaves behind in the allocator, some 0.2 GB, to the system (where that is glibc's)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
 
 
 def _diverged(what: str, step: int, config: DistillConfig) -> Diverged:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +20,52 @@ from pipeline.dataset import PARTS, Dataset, Histories, ShardSlice, by_shard, ju
 from pipeline.distillation.config import DistillConfig, Objective
 from pipeline.distillation.rows_on_disk import TrainingRows
 from pipeline.errors import InputError
+from pipeline.memory import give_back_memory
 from pipeline.validation import UserBlock, user_blocks
 from pipeline.workers import Workers
+
+
+@dataclass
+class Share:
+    """What some users contribute to the loss of a batch."""
+
+    gradients: BlockGradients
+    users: int
+
+    def __iadd__(self, other: Share) -> Share:
+        """In place where the arrays are this process's own, not the object store's."""
+        (loss, *mine), (more, *others) = self.gradients, other.gradients
+        sums = (np.add(a, b, out=a if a.flags.writeable else None) for a, b in zip(mine, others, strict=True))
+        self.gradients = BlockGradients(loss + more, *sums)
+        self.users += other.users
+        return self
+
+
+def summed_in_pairs(shares: Iterator[Share], count: int) -> Share:
+    """The sum of the next `count`: in pairs, those in pairs again, and what is odd in number from the left.
+
+    So a run of `runs_of_parts` may be summed by whoever has it: the bytes are the same.
+    """
+    while count % 2 == 0:
+        shares, count = _pairs(shares), count // 2
+    total = next(shares)
+    for _ in range(count - 1):
+        total += next(shares)
+    return total
+
+
+def _pairs(shares: Iterator[Share]) -> Iterator[Share]:
+    for share in shares:
+        share += next(shares)
+        yield share
+
+
+def runs_of_parts(parts: int, most: int) -> list[range]:
+    """The parts in order, in runs of a power of two: the longest of which there are at least `most`."""
+    length = 1
+    while parts % (2 * length) == 0 and parts // (2 * length) >= most:
+        length *= 2
+    return [range(start, start + length) for start in range(0, parts, length)]
 
 
 class PartWorker:
@@ -42,13 +86,28 @@ class PartWorker:
 
     def gradients(
         self,
+        parts: range,
+        batch: int,
+        summary: Float[np.ndarray, "budget items"],
+        dual: Float[np.ndarray, "budget items"],
+        config: DistillConfig,
+    ) -> Share:
+        """The share of some parts in the loss of the `batch`-th batch."""
+        fresh = parts[0] not in self._training
+        shares = (self._part_gradients(part, batch, summary, dual, config) for part in parts)
+        share = summed_in_pairs(shares, len(parts))
+        if fresh:  # read, and perhaps compiled
+            give_back_memory()
+        return share
+
+    def _part_gradients(
+        self,
         part: int,
         batch: int,
         summary: Float[np.ndarray, "budget items"],
         dual: Float[np.ndarray, "budget items"],
         config: DistillConfig,
-    ) -> tuple[BlockGradients, int]:
-        """The part's share of the loss of the `batch`-th batch, with its gradients, and how many users it has."""
+    ) -> Share:
         rows = self._training_rows(part)
         rng = np.random.default_rng([config.seed, batch, part])
         share = -(-config.batch // config.parts)
@@ -65,7 +124,7 @@ class PartWorker:
         expected = self._dataset.mean_train_interactions * (config.drop if left_out is context else 1.0)
         weights = ((expected / sizes) ** config.user_weight).astype(np.float32)
         given = Batch(context, targets, left_out, weights)
-        return block_gradients(config.ntk, summary, dual, given), len(users)
+        return Share(block_gradients(config.ntk, summary, dual, given), len(users))
 
     def judge(
         self,
@@ -81,6 +140,7 @@ class PartWorker:
             kernel = kernel_block(ntk, KernelRows.of(block.context), support)
             for dual, metrics in zip(duals, judged, strict=True):
                 metrics.append(block.metrics(kernel @ dual, self._weights, self._seed))
+        give_back_memory()
         return judged
 
     def _training_rows(self, part: int) -> TrainingRows:
@@ -135,19 +195,16 @@ class Users:
     ) -> BlockGradients:
         """The mean loss of the users of these batches, with its gradients."""
         shared = ray.put(summary), ray.put(dual), ray.put(config)
-        calls = [(part, batch, *shared) for batch in batches for part in range(self.parts)]
-        loss, users = 0.0, 0
-        d_dual, d_summary = np.zeros_like(dual), np.zeros_like(summary)
-        for gradients, count in self.workers.map("gradients", calls):
-            loss += gradients.loss
-            d_dual += gradients.dual
-            d_summary += gradients.summary
-            users += count
-        if not users:
+        runs = runs_of_parts(self.parts, len(self.workers))
+        calls = [(run, batch, *shared) for batch in batches for run in runs]
+        shares = self.workers.map("gradients", calls)
+        total = summed_in_pairs(shares, len(runs))
+        for _ in range(len(calls) // len(runs) - 1):
+            total += summed_in_pairs(shares, len(runs))
+        if not total.users:
             raise InputError("The dataset has no training users.")
-        d_dual /= users
-        d_summary /= users
-        return BlockGradients(loss / users, d_dual, d_summary)
+        loss, d_dual, d_summary = total.gradients
+        return BlockGradients(loss / total.users, d_dual / total.users, d_summary / total.users)
 
     def judge(
         self,
