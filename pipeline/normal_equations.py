@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-import ray
 import scipy.sparse as sp
 from jaxtyping import Int
 
@@ -93,7 +92,7 @@ def normal_equations(
     slices = dataset.slices(SLICE_USERS)
     shares = min(SHARES, len(slices))
     bounds = [len(slices) * share // shares for share in range(shares + 1)]
-    shared = ray.put(normalisation), ray.put(landmarks)
+    shared = workers.share(normalisation), workers.share(landmarks)
     calls = [(slices[start:stop], ntk, *shared) for start, stop in pairwise(bounds)]
     total = NormalEquations.empty(*landmarks.rows.shape)
     for done, share in enumerate(workers.map("share", calls), start=1):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 
 class Report(Protocol):
@@ -13,3 +14,11 @@ class Report(Protocol):
 
 def silent(phase: str, done: int, total: int, detail: str = "") -> None:
     """Nobody is watching."""
+
+
+OnValidation = Callable[[Mapping[str, Any]], None]
+"""Called with step, λ and metrics of every validation of something that is being learned."""
+
+
+def ignored(validation: Mapping[str, Any]) -> None:
+    """Nobody wants to know."""

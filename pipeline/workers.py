@@ -1,15 +1,21 @@
-"""A pool of Ray actors for numerics: one a GPU where the cluster has them, else one a CPU with one thread each."""
+"""A pool of Ray actors for numerics: one a GPU where the cluster has them, else one a CPU with one thread each.
+
+`InProcess` is such a pool without actors, for a process that is itself one of many (a trial of a sweep).
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from graphlib import TopologicalSorter
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import ray
 from ray.exceptions import RayTaskError
+
+from kernels.tiles import one_blas_thread
 
 _GPU_ENVIRONMENT = {"XLA_CLIENT_MEM_FRACTION": "0.9"}
 _recipe_numbers = itertools.count()
@@ -60,6 +66,16 @@ class Pool:
         self.close()
 
 
+class InProcess(Pool):
+    """This process in place of actors: it makes every call itself, to the same results."""
+
+    def __init__(self) -> None:
+        self._actors = []
+
+    def workers(self, worker: type, *arguments: Any) -> Workers:
+        return _InProcessWorkers(worker(*arguments))
+
+
 class Workers:
     """The actors of a pool as workers of one class, until they are dismissed."""
 
@@ -73,6 +89,10 @@ class Workers:
     def __len__(self) -> int:
         """How many actors there are."""
         return len(self._actors)
+
+    def share(self, value: Any) -> Any:
+        """`value` as an argument of many calls: every node gets it once."""
+        return ray.put(value)
 
     def map(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """Call `method` once for each tuple of arguments; results come in the order of the arguments.
@@ -129,6 +149,37 @@ class Workers:
         """Dismiss the workers: what they hold is freed, the actors stay."""
         for actor in self._actors:
             actor.dismiss.options(max_task_retries=0).remote()
+
+
+class _InProcessWorkers(Workers):
+    """One worker, at work in this process."""
+
+    def __init__(self, worker: Any) -> None:
+        self._worker = worker
+
+    def __len__(self) -> int:
+        return 1
+
+    def share(self, value: Any) -> Any:
+        return value
+
+    def map(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        for given in arguments:
+            yield self._call(method, *given)
+
+    def graph(
+        self, method: str, nodes: Sequence[Key], needs: Callable[[Key], Iterable[Key]], *shared: Any
+    ) -> Iterator[tuple[Key, Any]]:
+        graph = TopologicalSorter({node: set(needs(node)) & set(nodes) for node in nodes})
+        for node in graph.static_order():
+            yield node, self._call(method, node, *shared)
+
+    def _call(self, method: str, *given: Any) -> Any:
+        with one_blas_thread:  # as in an actor
+            return getattr(self._worker, method)(*given)
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._worker = None
 
 
 class PoolActor:

@@ -10,5 +10,5 @@ def assert_one_sentence(capsys: pytest.CaptureFixture[str], sentence: str) -> st
     captured = capsys.readouterr()
     said = [line for line in captured.err.splitlines() if line.startswith("infrec: ")]
     assert len(said) == 1 and sentence in said[0], captured.err
-    assert "Traceback" not in captured.err and not captured.out
+    assert "Traceback" not in captured.err and not captured.out, captured
     return said[0]

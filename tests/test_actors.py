@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.progress import Report, silent
 from pipeline.scoring import evaluate, recommend
 from pipeline.session import ray_session
-from pipeline.workers import Pool
+from pipeline.workers import InProcess, Pool
 from tests.builders import taste_dataset
 from tests.killing import Kill, finished_parts
 from tests.models import checksums, fit
@@ -47,6 +47,10 @@ def test_one_actor_writes_the_bytes_of_two(dataset: Dataset, model: Artefact, po
     manifest = Artefact.open(str(out), model.manifest.kind).manifest
     assert {name: record.sha256 for name, record in manifest.files.items()} == checksums(model)
     assert manifest.fingerprint() == model.manifest.fingerprint()
+
+
+def test_this_process_writes_the_bytes_of_two_actors(dataset: Dataset, model: Artefact, tmp_path: Path) -> None:
+    assert checksums(fit("infinite-ae", dataset, tmp_path / "model", InProcess(), **CONFIG)) == checksums(model)
 
 
 def fit_on_one_cpu(dataset: str, out: str) -> None:

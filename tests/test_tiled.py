@@ -17,7 +17,7 @@ from pipeline.dataset import Dataset
 from pipeline.recommenders import load_recommender
 from pipeline.recommenders.base import VALIDATION
 from pipeline.session import ray_session
-from pipeline.workers import Pool, PoolActor
+from pipeline.workers import InProcess, Pool, PoolActor
 from tests.builders import taste_dataset
 from tests.models import NONE, checksums, fit
 from tests.nodes import answer_of, by_itself, session_on_nodes
@@ -59,6 +59,10 @@ def test_it_is_the_model_of_the_solver_in_memory(
     for name, value in in_memory.manifest.config.items():
         assert name == "tile" or undisturbed.manifest.config[name] == value
     assert 0 < undisturbed.manifest.counts["residual"] < 1e-4
+
+
+def test_this_process_writes_the_bytes_of_two_actors(dataset: Dataset, undisturbed: Artefact, tmp_path: Path) -> None:
+    assert checksums(fit("tiled", dataset, tmp_path / "model", InProcess(), **CONFIG)) == checksums(undisturbed)
 
 
 def test_a_killed_run_goes_on_with_the_tile_that_it_was_killed_in(

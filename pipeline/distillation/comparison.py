@@ -31,7 +31,7 @@ from pipeline.distillation.users import PartWorker, Users
 from pipeline.errors import InputError
 from pipeline.normal_equations import NormalEquationsWorker, normal_equations, train_counts
 from pipeline.plan import Plan, plan_comparison
-from pipeline.progress import Report, silent
+from pipeline.progress import OnValidation, Report, ignored, silent
 from pipeline.recommenders.base import check_search
 from pipeline.recommenders.summary import publish_summary
 from pipeline.workers import Pool, pool_size
@@ -95,13 +95,14 @@ def summarise(
     *,
     warm_start: Artefact | None = None,
     report: Report = silent,
+    on_validation: OnValidation = ignored,
 ) -> Artefact:
-    """Make and publish a summary by any method; `warm_start` is for Distill-CF.
+    """Make and publish a summary by any method; `warm_start` and `on_validation` are for Distill-CF.
 
     Raises `InputError` for a budget above the number of users, and where no λ has a finite solution.
     """
     if isinstance(config, DistillConfig):
-        return distill(dataset, writer, config, pool, warm_start=warm_start, report=report)
+        return distill(dataset, writer, config, pool, warm_start=warm_start, report=report, on_validation=on_validation)
     check_budget(config.budget, dataset)
     if config.method == Method.NYSTROM:
         made = _fitted(dataset, config, pool, report)
@@ -123,11 +124,14 @@ def summarise(
     )
 
 
-def plan_summarise(dataset: Dataset, config: DistillConfig | ComparisonConfig) -> Plan:
-    """The memory that `summarise` will take on the connected cluster. Raises `InputError` for too large a budget."""
+def plan_summarise(dataset: Dataset, config: DistillConfig | ComparisonConfig, *, workers: int | None = None) -> Plan:
+    """The memory that `summarise` will take with so many workers; None: those of the connected cluster.
+
+    Raises `InputError` for too large a budget.
+    """
     check_budget(config.budget, dataset)
     if isinstance(config, DistillConfig):
-        return plan_distillation(dataset, config)
+        return plan_distillation(dataset, config, workers=workers)
     rows, interactions = config.budget, 0
     if config.method in (Method.RANDOM_INTERACTIONS, Method.SVP_CF):
         interactions = dataset.manifest.counts["train"]
@@ -139,7 +143,7 @@ def plan_summarise(dataset: Dataset, config: DistillConfig | ComparisonConfig) -
         interactions=interactions,
         rows=rows,
         fitted=config.method == Method.NYSTROM,
-        workers=min(pool_size(), config.parts),
+        workers=min(workers or pool_size(), config.parts),
     )
 
 

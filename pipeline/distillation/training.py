@@ -32,7 +32,7 @@ from pipeline.distillation.warm_start import WarmStart
 from pipeline.errors import Diverged, InputError
 from pipeline.memory import give_back_memory
 from pipeline.plan import Plan, plan_summary
-from pipeline.progress import Report, silent
+from pipeline.progress import OnValidation, Report, ignored, silent
 from pipeline.recommenders.summary import publish_summary
 from pipeline.workers import Pool, pool_size
 
@@ -50,10 +50,12 @@ def distill(
     *,
     warm_start: Artefact | None = None,
     report: Report = silent,
+    on_validation: OnValidation = ignored,
 ) -> Artefact:
     """Learn a summary, and publish the best one by validation.
 
-    Goes on from the checkpoint in the writer's staging directory where there is one. Raises `InputError` for a budget
+    Goes on from the checkpoint in the writer's staging directory where there is one; `on_validation` is then called
+    for the validations before it, too. Raises `InputError` for a budget
     above the number of users or a warm start that does not fit, and `Diverged` where numbers stop being finite.
     """
     check_budget(config.budget, dataset)
@@ -64,6 +66,8 @@ def distill(
         logits = jnp.asarray(start.logits if start else initial_logits(dataset, config))
         fresh = State(0, logits, optimiser.init(logits), sorted(config.lambdas)[len(config.lambdas) // 2])
         state = State.load(writer.work, like=fresh)
+        for row in state.history:
+            on_validation(row)
         inner = _Inner(config, dataset)
         first = state.step
         while state.step < config.steps and state.stale < config.patience:
@@ -71,7 +75,9 @@ def distill(
             last = state.step == config.steps
             validates = state.step % config.validate_every == 0 or last
             if validates:
-                state = _validated(state, users, inner, config)
+                known, state = len(state.history), _validated(state, users, inner, config)
+                for row in state.history[known:]:
+                    on_validation(row)
             if validates or state.step == first + 1:  # something was compiled
                 give_back_memory()
             if state.step % config.checkpoint_every == 0 or last:
@@ -94,8 +100,8 @@ def distill(
     )
 
 
-def plan_distillation(dataset: Dataset, config: DistillConfig) -> Plan:
-    """The memory that `distill` will take on the connected cluster."""
+def plan_distillation(dataset: Dataset, config: DistillConfig, *, workers: int | None = None) -> Plan:
+    """The memory that `distill` will take with so many workers; None: those of the connected cluster."""
     return plan_summary(
         users=dataset.num_training_users,
         items=dataset.num_items,
@@ -104,7 +110,7 @@ def plan_distillation(dataset: Dataset, config: DistillConfig) -> Plan:
         budget=config.budget,
         noise_rows=config.sampler.draws * min(config.sampler.groups, config.budget),
         held=min(config.batch + config.judged_users, dataset.num_training_users),
-        workers=min(pool_size(), config.parts),
+        workers=min(workers or pool_size(), config.parts),
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import ray
 import scipy.sparse as sp
 from jaxtyping import Float
 
@@ -194,7 +193,7 @@ class Users:
         config: DistillConfig,
     ) -> BlockGradients:
         """The mean loss of the users of these batches, with its gradients."""
-        shared = ray.put(summary), ray.put(dual), ray.put(config)
+        shared = [self.workers.share(value) for value in (summary, dual, config)]
         runs = runs_of_parts(self.parts, len(self.workers))
         calls = [(run, batch, *shared) for batch in batches for run in runs]
         shares = self.workers.map("gradients", calls)
@@ -213,7 +212,7 @@ class Users:
         duals: Sequence[Float[np.ndarray, "budget items"]],
     ) -> list[dict[str, float]]:
         """The validation metrics of every α."""
-        shared = ray.put(summary), ray.put(list(duals))
+        shared = self.workers.share(summary), self.workers.share(list(duals))
         judged = list(self.workers.map("judge", [(part, ntk, *shared) for part in range(self.parts)]))
         blocks = [[block for part in judged for block in part[index]] for index in range(len(duals))]
         if not any(block.users for block in blocks[0]):
