@@ -14,6 +14,7 @@ from jobs import console
 from jobs.options import Address, Cpus, Debug, Json, MemoryLimit, Overwrite, Seed, bytes_of, numbers_of, require
 from kernels.normalisation import Exponents
 from kernels.ntk import NTK
+from pipeline import planner
 from pipeline.artefact import Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset
 from pipeline.errors import InputError
@@ -26,7 +27,6 @@ from pipeline.recommenders.infinite_ae import (
     PAPER_EXPONENTS,
     PAPER_LAMBDAS,
     InfiniteAEConfig,
-    fit_infinite_ae,
     plan_infinite_ae,
 )
 from pipeline.recommenders.mf import MF_LAMBDAS, MFConfig, fit_mf, plan_mf
@@ -34,11 +34,10 @@ from pipeline.recommenders.nystrom import (
     NYSTROM_LAMBDAS,
     LandmarkSampling,
     NystromConfig,
-    fit_nystrom,
     plan_nystrom,
 )
 from pipeline.recommenders.popularity import fit_popularity
-from pipeline.recommenders.tiled import fit_tiled, plan_tiled
+from pipeline.recommenders.tiled import plan_tiled
 from pipeline.session import ray_session
 from pipeline.workers import Pool
 
@@ -193,13 +192,7 @@ def solve(
         }[solver]()
     require(plan, resources.memory, resources.disk)
     with Pool() as pool:
-        match solver:
-            case Solver.EXACT:
-                return fit_infinite_ae(data, writer, search.exact, pool, report=report)
-            case Solver.TILED:
-                return fit_tiled(data, writer, search.exact, pool, report=report)
-            case Solver.NYSTROM:
-                return fit_nystrom(data, writer, search.nystrom, pool, report=report)
+        return planner.fit(solver, search, data, writer, pool, report=report)
 
 
 def _check_solver(model: Model, solver: Choice, of_nystrom: Mapping[str, Any]) -> None:

@@ -16,13 +16,16 @@ from enum import StrEnum
 import numpy as np
 
 from kernels.tiles import one_blas_thread
+from pipeline.artefact import Artefact, ArtefactWriter
 from pipeline.dataset import Dataset
 from pipeline.errors import DoesNotFit
 from pipeline.plan import Plan, gigabytes
-from pipeline.recommenders.infinite_ae import InfiniteAEConfig, plan_infinite_ae, tried_lambdas
-from pipeline.recommenders.nystrom import NystromConfig, plan_nystrom
-from pipeline.recommenders.tiled import plan_tiled
+from pipeline.progress import Report, silent
+from pipeline.recommenders.infinite_ae import InfiniteAEConfig, fit_infinite_ae, plan_infinite_ae, tried_lambdas
+from pipeline.recommenders.nystrom import NystromConfig, fit_nystrom, plan_nystrom
+from pipeline.recommenders.tiled import fit_tiled, plan_tiled
 from pipeline.session import Cluster
+from pipeline.workers import Pool
 
 PATIENCE_SECONDS = 24 * 3600.0
 """What a solver may be expected to take if nobody asked for it."""
@@ -124,6 +127,19 @@ def chosen(known: Sequence[Estimate], resources: Resources) -> Estimate:
             return estimate
     reasons = "; ".join(f"{one.solver}: {one.plan} is {one.obstacle(resources)}" for one in known)
     raise DoesNotFit(f"No solver fits: {reasons}. Raise --memory-limit, or take fewer --landmarks.")
+
+
+def fit(
+    solver: Solver, search: Search, dataset: Dataset, writer: ArtefactWriter, pool: Pool, *, report: Report = silent
+) -> Artefact:
+    """Fit an ∞-AE with this solver."""
+    match solver:
+        case Solver.EXACT:
+            return fit_infinite_ae(dataset, writer, search.exact, pool, report=report)
+        case Solver.TILED:
+            return fit_tiled(dataset, writer, search.exact, pool, report=report)
+        case Solver.NYSTROM:
+            return fit_nystrom(dataset, writer, search.nystrom, pool, report=report)
 
 
 def _estimate(

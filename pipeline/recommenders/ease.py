@@ -95,7 +95,7 @@ def fit_ease(
     users, items = train.shape
     trials: list[Trial] = []
     best = np.empty((0, items), np.float32)
-    for lam, weights in _candidates(train, config):
+    for lam, weights in solved(train, config):
 
         def scores(
             block: UserBlock, weights: Float[np.ndarray, "items items"] = weights
@@ -123,7 +123,7 @@ def fit_ease(
     )
 
 
-def _candidates(train: sp.csr_array, config: EASEConfig) -> Iterator[tuple[float, Float[np.ndarray, "items items"]]]:
+def solved(train: sp.csr_array, config: EASEConfig) -> Iterator[tuple[float, Float[np.ndarray, "items items"]]]:
     """(λ, B) over the grid; B is overwritten by the next one."""
     items = train.shape[1]
     layout = Layout(items)

@@ -127,7 +127,7 @@ def fit_infinite_ae(
         best: _Candidate | None = None
         error = 0.0
         spare: list[Any] = []
-        for candidate in _candidates(workers, train, config, spare, report):
+        for candidate in solved(workers, train, config, spare, report):
             scores = validation_scores(
                 config.ntk, candidate.exponents, train, candidate.dual, in_sample=not dataset.has_held_out_users
             )
@@ -203,8 +203,8 @@ class _Candidate:
         return {"lambda": self.lam, "p": self.exponents.user, "q": self.exponents.item}
 
 
-def _candidates(
-    workers: Workers, train: sp.csr_array, config: InfiniteAEConfig, spare: list[Any], report: Report
+def solved(
+    workers: Workers, train: sp.csr_array, config: InfiniteAEConfig, spare: list[Any], report: Report = silent
 ) -> Iterator[_Candidate]:
     """Solve the grid: the Gram matrix is made once for each pair of exponents, and inverted once for each λ.
 

@@ -118,7 +118,7 @@ def fit_mf(
     best: MF | None = None
     grid = list(itertools.product(config.factors, config.alphas, config.lambdas))
     for factors, alpha, lam in grid:
-        candidate = MF(_item_factors(train, factors, alpha, lam, config), lam, alpha)
+        candidate = MF(item_factors(train, factors, alpha, lam, config), lam, alpha)
         metrics = validation.judge(lambda block, model=candidate: model.scores(block.context))  # type: ignore[misc]
         trials.append(Trial({"factors": factors, "alpha": alpha, "lambda": lam}, metrics))
         report("Candidates", len(trials), len(grid))
@@ -136,7 +136,7 @@ def fit_mf(
     )
 
 
-def _item_factors(
+def item_factors(
     train: sp.csr_array, factors: int, alpha: float, lam: float, config: MFConfig
 ) -> Float[np.ndarray, "items factors"]:
     from implicit.cpu.als import AlternatingLeastSquares  # an extra: not everyone has it
