@@ -10,7 +10,7 @@ import traceback
 
 import typer
 
-from jobs import demo, distill, evaluate, export, fit, generate, ingest, perturb, plan, recommend
+from jobs import demo, distill, evaluate, export, fit, generate, ingest, perturb, plan, recommend, sweep
 from jobs.console import note
 from pipeline.errors import InputError
 
@@ -32,6 +32,7 @@ for job in (
     evaluate.evaluate,
     recommend.recommend,
     export.export,
+    sweep.sweep,
 ):
     app.command()(job)
 

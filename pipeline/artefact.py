@@ -1,9 +1,9 @@
 """Artefacts: directories that are either whole or absent, described by a manifest that is written last.
 
-A dataset, a model, a summary, a recommendation table. Writers fill a staging directory beside the target and publish it
-by rename (object stores, which cannot rename: by copies within the store, the manifest last). Readers open the manifest
-first and refuse a file that does not match it, naming the file. A killed writer leaves only a staging directory, which
-no reader accepts and which the same command, run again, continues from.
+A dataset, a model, a summary, a recommendation table, a sweep. Writers fill a staging directory beside the target and
+publish it by rename (object stores, which cannot rename: by copies within the store, the manifest last). Readers open
+the manifest first and refuse a file that does not match it, naming the file. A killed writer leaves only a staging
+directory, which no reader accepts and which the same command, run again, continues from.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Kind(StrEnum):
     MODEL = "model"
     SUMMARY = "summary"
     RECOMMENDATIONS = "recommendations"
+    SWEEP = "sweep"
     LOG = "synthetic log"
 
 
@@ -160,7 +161,7 @@ class ArtefactWriter:
         self._retired = self.target.parent / f".{self.target.name}.replaced"
         if self._retired.exists() and not self.target.exists():
             self._retired.move(self.target)  # a run was killed between the two renames of `publish`
-        self.staging = self.target.parent / f".{self.target.name}.partial"
+        self.staging = _staging(self.target)
         self._check_target()
         self._claim(purpose, keep_unfinished=keep_unfinished and not overwrite)
 
@@ -247,6 +248,15 @@ class ArtefactWriter:
                 )
         self.staging.remove()
         note.write(json.dumps(ours).encode())
+
+
+def unfinished(uri: str | Location) -> bool:
+    """Whether a run was killed that would have published something at `uri`."""
+    return _staging(Location.of(uri)).exists()
+
+
+def _staging(target: Location) -> Location:
+    return target.parent / f".{target.name}.partial"
 
 
 def write_with_receipt(staging: Location, name: str, content: pa.Buffer, note: Mapping[str, Any]) -> FileRecord:

@@ -25,6 +25,7 @@ def test_the_commands_for_ones_own_logs(
     assert [command.split()[1] for command in commands] == [
         *("ingest", "fit", "evaluate", "recommend"),
         *("distill", "evaluate", "recommend"),
+        "sweep",
     ]
     users, items = taste_matrix(80, 150, seed=0).nonzero()
     monkeypatch.chdir(tmp_path)
@@ -32,13 +33,17 @@ def test_the_commands_for_ones_own_logs(
     pq.write_table(pa.table({"customer": users, "sku": [f"sku-{item}" for item in items]}), "logs/day-1.parquet")
     for command in commands:
         fewer = ["--budget", "20", "--steps", "5"] if "--budget 500" in command else []
+        if command.startswith("infrec sweep"):
+            Path("space.toml").write_text("steps = 5")
+            fewer = ["--budgets", "5,10", "--seeds", "1", "--methods", "distill-cf", "--space", "space.toml"]
         assert main([*shlex.split(command)[1:], *fewer]) == 0, capsys.readouterr().err
     for recommendations in ("recommendations", "from-summary"):
         assert Artefact.open(recommendations, Kind.RECOMMENDATIONS).manifest.counts["users"] == 80
 
 
 @pytest.mark.parametrize(
-    "job", ["demo", "generate", "ingest", "perturb", "plan", "fit", "distill", "evaluate", "recommend", "export"]
+    "job",
+    ["demo", "generate", "ingest", "perturb", "plan", "fit", "distill", "evaluate", "recommend", "export", "sweep"],
 )
 def test_every_job_is_in_the_readme_and_has_help(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"`{job}" in README.read_text() or f"make {job}" in README.read_text()

@@ -1,0 +1,293 @@
+"""`infrec sweep` on the real Tune: what is tried, chosen, tested and published; nothing that is known is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.cli import main
+from pipeline.artefact import Artefact, ArtefactWriter, Kind
+from pipeline.dataset import Dataset
+from pipeline.distillation import Method
+from pipeline.planner import Resources
+from pipeline.progress import Report, silent
+from pipeline.session import Cluster
+from pipeline.storage import Location
+from pipeline.sweep import Findings, SweepConfig
+from pipeline.sweep import sweep as run_sweep
+from pipeline.sweep.findings import ALL_USERS, METRICS
+from tests.builders import taste_dataset
+from tests.nodes import answer_of, by_itself, session_on_nodes
+from tests.sentence import assert_one_sentence
+
+SPACE = """
+steps = 8
+validate_every = 2
+draws = 20
+learning_rate = [0.05, 1e-9, 1e-8]
+"""
+SHORT = {"steps": 8, "validate_every": 2, "draws": 20}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return taste_dataset(tmp_path_factory.mktemp("sweep") / "dataset", 120, 60, seed=0)
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("sweep") / "space.toml"
+    file.write_text(SPACE)
+    return str(file)
+
+
+NOISY: dict[str, Any] = {"budgets": (5,), "methods": (Method.DISTILL_CF,), "noise": (0.2,)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset: Dataset, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    """Two seeds, with noise and without, and what all users reach."""
+    made, _ = sweep(dataset, cluster, tmp_path_factory.mktemp("sweep") / "undisturbed", **NOISY)
+    return made
+
+
+def sweep(
+    dataset: Dataset, cluster: Cluster, out: Path, *, report: Report = silent, **config: Any
+) -> tuple[Artefact, Findings]:
+    settings = SweepConfig(**{"budgets": (5, 10), "seeds": 2, "space": SHORT, **config})
+    writer = ArtefactWriter(out, Kind.SWEEP, purpose={"of": "a test"})
+    with writer:
+        return run_sweep(
+            dataset, writer, settings, Resources.of(cluster, memory_limit=None, disk=writer.room()), report=report
+        )
+
+
+def test_a_sweep_from_the_command_line(
+    dataset: Dataset, space: str, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A search, two methods and two learners; the recommended summary is what `infrec distill` makes."""
+    out, data = tmp_path / "report", str(dataset.artefact.location)
+    command = ["sweep", data, "--out", str(out), "--budgets", "5,10", "--methods", "distill-cf,nystrom"]
+    command += ["--learners", "infinite-ae,ease", "--seeds", "1", "--samples", "3"]
+    assert main([*command, "--space", space, "--target", "0.01", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["budget"] == 5 and shown["sentence"].startswith("5 synthetic users are enough")
+    made = Artefact.open(out, Kind.SWEEP)
+    rows = made.table("trials.parquet").to_pylist()
+    tested = [row for row in rows if row["status"] == "done" and row["chosen"]]
+    expected = {
+        (method, learner, budget): 1
+        for method in ("distill-cf", "nystrom")
+        for learner in ("infinite-ae", "ease")
+        for budget in (5, 10)
+    }
+    expected |= {(ALL_USERS, learner, 120): 1 for learner in ("infinite-ae", "ease")}
+    assert Counter((row["method"], row["learner"], row["budget"]) for row in tested) == expected
+    for row in tested:
+        assert all(0 <= row[f"{part} {name}"] <= 100 for part in ("validation", "test") for name in METRICS)
+        assert row["seconds"] > 0 and row["bytes"] > 0
+    others = [row for row in rows if row not in tested]
+    assert others and all(row["test nDCG@10"] is None for row in others)  # test is for what was chosen
+    assert {row["learning_rate"] for row in tested if row["method"] == "distill-cf"} == {0.15}  # not 1e-9
+
+    again = tmp_path / "summary"
+    options = ["--budget", "5", "--steps", "8", "--validate-every", "2", "--draws", "20"]
+    assert main(["distill", data, "--out", str(again), *options]) == 0
+    published = Artefact.open(out / "summary", Kind.SUMMARY)
+    assert published.manifest.fingerprint() == Artefact.open(again, Kind.SUMMARY).manifest.fingerprint()
+    assert any("tfevents" in name for name in made.manifest.files)
+    assert {"report.html", "figures/quality.svg", "figures/quality.png"} <= made.manifest.files.keys()
+    assert shown["sentence"].encode() in (out / "report.html").read_bytes()
+
+
+def test_the_hopeless_are_stopped(dataset: Dataset, space: str, cluster: Cluster, tmp_path: Path) -> None:
+    from pipeline.sweep.space import read_space
+
+    _, findings = sweep(
+        dataset, cluster, tmp_path / "out", methods=("distill-cf",), samples=4, seeds=1, space=read_space(space)
+    )
+    searched = [row for row in findings.trials.to_pylist() if row["method"] == "distill-cf"]
+    stopped = [row for row in searched if row["status"] == "stopped"]
+    assert any(row["steps"] < 8 for row in stopped)
+    assert all(row["validation nDCG@10"] is not None for row in stopped)
+    assert {row["budget"] for row in searched if row["chosen"]} == {5, 10}
+
+
+def test_a_lost_node_costs_the_trials_on_it_only(dataset: Dataset, undisturbed: Artefact, tmp_path: Path) -> None:
+    """Tune makes them again on the node that takes its place."""
+    run = by_itself(sweep_on_failing_nodes, str(dataset.artefact.location), str(tmp_path / "out"))
+    assert answer_of(run) == "1 node lost"
+    disturbed = Artefact.open(tmp_path / "out", Kind.SWEEP)
+    assert _metrics(disturbed) == _metrics(undisturbed)
+    assert _summary(disturbed) == _summary(undisturbed)
+
+
+def sweep_on_failing_nodes(dataset: str, out: str) -> None:
+    """Two nodes with a trial each, of which one is replaced once a trial has ended."""
+    lost = 0
+    with session_on_nodes(2) as replace_one:
+
+        def report(phase: str, done: int, total: int, detail: str = "") -> None:
+            nonlocal lost
+            if phase == "Trials" and 0 < done < total and not lost:
+                lost += 1
+                replace_one()
+
+        _, findings = sweep(
+            Dataset.open(dataset), Cluster(cpus=2, gpus=0, memory=10**10), Path(out), report=report, **NOISY
+        )
+    assert {row["status"] for row in findings.trials.to_pylist()} == {"done"}
+    print(f"{lost} node lost")
+
+
+def test_what_fails_is_reported_and_the_others_go_on(
+    dataset: Dataset, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Something else lies where a killed run of the same sweep would have left its summaries."""
+    command = ["sweep", str(dataset.artefact.location), "--budgets", "5", "--seeds", "1", "--methods"]
+    config = SweepConfig(budgets=(5,), seeds=1, methods=(Method.RANDOM_USERS, Method.HEAD_USERS))
+    summaries = _unfinished(tmp_path / "some", dataset, config) / "summaries"
+    (summaries / "head-users-5-seed-0").write(b"not a summary")
+    assert main([*command, "random-users,head-users", "--out", str(tmp_path / "some")]) == 0
+    captured = capsys.readouterr()
+    assert "head-users-5-seed-0 (infinite-ae) failed: " in captured.err and "is not a summary" in captured.err
+    rows = Artefact.open(tmp_path / "some", Kind.SWEEP).table("trials.parquet").to_pylist()
+    status = {row["method"]: row["status"] for row in rows}
+    assert status == {ALL_USERS: "done", "random-users": "done", "head-users": "failed"}
+
+    config = SweepConfig(budgets=(5,), seeds=1, methods=(Method.HEAD_USERS,))
+    place = _unfinished(tmp_path / "none", dataset, config) / "summaries" / "head-users-5-seed-0"
+    place.write(b"not a summary")
+    assert main([*command, "head-users", "--out", str(tmp_path / "none")]) == 1
+    assert_one_sentence(capsys, "Every trial failed, the first one so: ")
+    assert not (tmp_path / "none").exists()
+    place.remove()
+    assert main([*command, "head-users", "--out", str(tmp_path / "none"), "--resume"]) == 0  # failures are tried again
+
+
+def _unfinished(out: Path, dataset: Dataset, config: SweepConfig) -> Location:
+    """Where a sweep from the command line with this config works, as if it had just begun."""
+    purpose = {"dataset": dataset.manifest.fingerprint(), **config.described}
+    return ArtefactWriter(out, Kind.SWEEP, purpose=purpose).work
+
+
+def test_a_killed_sweep_goes_on(dataset: Dataset, undisturbed: Artefact, tmp_path: Path) -> None:
+    """With SIGKILL, in the middle: what had ended is not run again, and the result is that of an unbroken run."""
+    out, space = tmp_path / "out", tmp_path / "space.yaml"
+    space.write_text("\n".join(f"{name}: {value}" for name, value in SHORT.items()))
+    command = [sys.executable, "-m", "jobs", "sweep", str(dataset.artefact.location), "--out", str(out), "--cpus", "2"]
+    command += ["--budgets", "5", "--methods", "distill-cf", "--noise", "0.2", "--seeds", "2", "--space", str(space)]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    settings: dict[str, Any] = {"cwd": Path(__file__).parents[1], "env": environment, "stderr": subprocess.DEVNULL}
+    running = subprocess.Popen(command, start_new_session=True, **settings)
+    ended = tmp_path / ".out.partial" / "_work" / "tested"
+    while len(_outcomes(ended)) < 3:
+        assert running.poll() is None
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    known = _outcomes(ended)
+    assert len(known) < 7 and not out.exists()
+    subprocess.run([*command, "--resume"], check=True, **settings)
+    made = Artefact.open(out, Kind.SWEEP)
+    seconds = {row["trial"]: row["seconds"] for row in made.table("trials.parquet").to_pylist()}
+    assert len(seconds) == 7 and known.items() <= seconds.items()  # measured once, before the kill
+    assert _metrics(made) == _metrics(undisturbed)
+    assert _summary(made) == _summary(undisturbed)
+
+
+def _outcomes(folder: Path) -> dict[str, float]:
+    """Trial → seconds, of those that have ended."""
+    rows = [json.loads(file.read_text())["rows"][0] for file in folder.glob("[!.]*.json")]
+    return {row["trial"]: row["seconds"] for row in rows}
+
+
+def _summary(made: Artefact) -> dict[str, Any]:
+    """The files of the recommended summary."""
+    files = {name: record for name, record in made.manifest.files.items() if name.startswith("summary/")}
+    assert files
+    return files
+
+
+def _metrics(made: Artefact) -> dict[str, list[float]]:
+    rows = made.table("trials.parquet").to_pylist()
+    return {row["trial"]: [row[f"test {name}"] for name in METRICS] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--budgets", ""], "--budgets is empty"),
+        (["--budgets", "10,5"], "--budgets must go up, they are 10,5."),
+        (["--budgets", "5,5"], "--budgets must go up, they are 5,5."),
+        (["--budgets", "5,many"], "--budgets 5,many is not a comma-separated list of whole numbers."),
+        (["--budgets", "0,5"], "must be at least 1, it is 0."),
+        (["--budgets", "5,121"], "must lie in 1 … 120, the number of training users; it is 121."),
+        (["--methods", "magic"], "--methods: there is no magic; there are distill-cf, random-users"),
+        (["--learners", "magic"], "--learners: there is no magic; there are infinite-ae, ease, mf."),
+        (["--noise", "2"], "--noise rates must lie in 0 … 1, they are 2."),
+        (["--seeds", "0"], "--seeds must be at least 1, it is 0."),
+        (["--target", "0"], "--target must be positive, such as 0.96, it is 0."),
+        (["--samples", "2", "--methods", "head-users"], "--samples is for distill-cf"),
+        (["--memory-limit", "1MB"], "the memory limit is 0.00 GB"),
+        (["--resume"], "There is no unfinished sweep to resume at"),
+        (["--space", "nowhere.toml"], "There is no search space at nowhere.toml."),
+    ],
+)
+def test_refusals(
+    options: list[str],
+    sentence: str,
+    dataset: Dataset,
+    cluster: Cluster,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    given = [] if "--budgets" in options else ["--budgets", "5"]
+    assert main(["sweep", str(dataset.artefact.location), "--out", str(out), *given, *options]) == 2
+    assert_one_sentence(capsys, sentence)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("temprature = 3", "there is no parameter temprature; there are temperature, draws"),
+        ("temperature = 'hot'", "temperature must be a number, it is 'hot'."),
+        ("draws = [10, 2.5]", "draws must be a whole number, it is 2.5."),
+        ("drop = []", "drop is an empty list."),
+        ("drop = {log = [0.5]}", "drop: log needs a list of two numbers."),
+        ("drop = {log = [0.5, 0.1]}", "drop: log needs two numbers, the first less than the second"),
+        ("drop = {normal = [0, 1]}", "drop must be a number, a list, or one range"),
+        ("drop = 2", "--drop must lie between 0 and 1, it is 2."),
+        ("depth = 0", "out of range"),
+        ("= 3", "is not a search space"),
+    ],
+)
+def test_bad_search_spaces(
+    content: str, sentence: str, dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text(content)
+    command = ["sweep", str(dataset.artefact.location), "--out", str(tmp_path / "out"), "--budgets", "5"]
+    assert main([*command, "--space", str(file)]) == 2
+    said = assert_one_sentence(capsys, sentence)
+    assert str(file) in said or "--drop" in said or "out of range" in said
+
+
+def test_a_directory_that_exists_is_left_alone(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "note").write_text("mine")
+    assert main(["sweep", str(dataset.artefact.location), "--out", str(tmp_path), "--budgets", "5"]) == 2
+    assert_one_sentence(capsys, "exists: choose another --out")
+    assert (tmp_path / "note").read_text() == "mine"
