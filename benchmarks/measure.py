@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -29,18 +29,25 @@ class Peak:
 
     baseline: int
     """When the measurement began."""
+    rays_own: int
+    """Of this, what Ray's own processes had: what neither runs the job nor its workers."""
     highest: int
 
     @property
     def above_baseline(self) -> int:
         return self.highest - self.baseline
 
+    @property
+    def of_the_job(self) -> int:
+        """The driver and its workers, with Python and all libraries: what a plan is about."""
+        return self.highest - self.rays_own
+
 
 @contextmanager
 def peak_memory() -> Iterator[Peak]:
     """Samples the process tree's memory while the block runs."""
     now = tree_memory()
-    peak, stop = Peak(now, now), threading.Event()
+    peak, stop = Peak(now, now - tree_memory(_is_of_the_job), now), threading.Event()
 
     def sample() -> None:
         while not stop.wait(_SECONDS_BETWEEN_SAMPLES):
@@ -55,16 +62,23 @@ def peak_memory() -> Iterator[Peak]:
         sampler.join()
 
 
-def tree_memory() -> int:
-    """Proportional set size of this process and all its descendants, in bytes."""
+def tree_memory(counts: Callable[[psutil.Process], bool] = lambda process: True) -> int:
+    """Proportional set size of this process and those of its descendants that count, in bytes."""
     total = 0
     for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         try:
-            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-        except OSError:
+            if counts(process):
+                rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+                total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        except (OSError, psutil.Error):
             continue  # ended since it was listed
-        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     return 1024 * total
+
+
+def _is_of_the_job(process: psutil.Process) -> bool:
+    """This process and Ray's workers; not Ray's servers and agents, some of which call themselves like workers."""
+    title = (process.cmdline() or [""])[0]
+    return process.pid == os.getpid() or (title.startswith("ray::") and not title.endswith("Agent"))
 
 
 def environment() -> dict[str, Any]:

@@ -16,6 +16,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def _run(
         with peak_memory() as peak:
             started = time.perf_counter()
             fitted = solve(search, Choice(solver), data, writer, resources, silent)
-            fit_seconds, fit_peak = time.perf_counter() - started, peak.above_baseline
+            fit_seconds, fit_peak = time.perf_counter() - started, replace(peak)
             metrics: Mapping[str, float] = {}
             if evaluated:
                 with Pool() as pool:
@@ -119,7 +120,8 @@ def _run(
         "fit_seconds": round(fit_seconds, 1),
         "planned_fit_seconds": round(estimate.seconds, 1),
         "seconds": round(seconds, 1),
-        "fit_peak_gb": round(fit_peak / 1e9, 2),
+        "fit_peak_gb": round(fit_peak.above_baseline / 1e9, 2),
+        "fit_peak_of_the_job_gb": round(fit_peak.of_the_job / 1e9, 2),
         "planned_peak_gb": round(estimate.plan.peak / 1e9, 2),
         "peak_gb": round(peak.above_baseline / 1e9, 2),
     }

@@ -11,8 +11,10 @@ from pipeline.errors import DoesNotFit
 from pipeline.validation import USER_BLOCK
 
 # Resident memory before any data is held, of the driver and of one CPU actor: Python, Ray, NumPy, SciPy, Arrow, JAX
-_DRIVER = 300_000_000
-_WORKER = 280_000_000
+_DRIVER = 250_000_000
+_WORKER = 200_000_000
+_COMPILED = 100_000_000
+"""What stays of compiling the way through sampler, kernel and solve and back."""
 _INTERACTION = 8
 """Bytes of an entry of a sparse matrix: a float32 and an int32."""
 _COPIES = 4
@@ -170,7 +172,7 @@ def plan_summary(
     return Plan(
         f"Distilling {users:,} users into {budget:,}",
         {
-            "driver": _DRIVER + _DRIVER_MATRICES * matrix + 2 * 4 * noise_rows * items,
+            "driver": _DRIVER + _COMPILED + _DRIVER_MATRICES * matrix + 2 * 4 * noise_rows * items,
             f"{workers} actors": workers * (_WORKER + _ACTOR_MATRICES * matrix + scores + shard) + histories,
         },
         disk=4 * interactions,
