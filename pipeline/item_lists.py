@@ -52,7 +52,7 @@ class Offer:
                 may &= listed if option == "--allow" else ~listed
         if not may.any():
             options = " and ".join(name for name, uri in (("--allow", allow), ("--deny", deny)) if uri is not None)
-            raise InputError(f"{options} leaves none of the model's {len(may):,} items to recommend.")
+            raise InputError(f"{options} leave none of the model's {len(may):,} items to recommend.")
         return cls(allowed=None if may.all() else np.flatnonzero(may), unknown=unknown)
 
 

@@ -135,7 +135,8 @@ class RecommendationWorker(SliceWorker):
         recommender, histories = self.recommender(self._model_artefact), self.histories(cut)
         starts = range(0, len(histories), USER_BLOCK)
         table = pa.concat_tables(self._best(recommender, histories[start : start + USER_BLOCK]) for start in starts)
-        return write_with_receipt(self._staging, name, parquet_bytes(table), {"rows": len(table)}), len(table)
+        content = parquet_bytes(table, dictionaries=["user_id", "rank", "item_id"])
+        return write_with_receipt(self._staging, name, content, {"rows": len(table)}), len(table)
 
     def _best(self, recommender: Recommender, users: Histories) -> pa.Table:
         history = users.context("test") + users.test
