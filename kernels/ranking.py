@@ -62,7 +62,7 @@ def _bound(scores: Float[np.ndarray, "users items"], k: int) -> Float[np.ndarray
 def _exactly_k(scores: Float[np.ndarray, " items"], k: int) -> Bool[np.ndarray, " items"]:
     """The k best of one user's items: of those that equal the k-th best the first."""
     threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-    chosen = scores > threshold
+    chosen: np.ndarray = scores > threshold
     ties = np.flatnonzero(scores == threshold)
     chosen[ties[: k - np.count_nonzero(chosen)]] = True
     return chosen
