@@ -25,10 +25,11 @@ from pipeline.distillation import DistillConfig, distill
 from pipeline.generate import GenerateConfig, generate
 from pipeline.ingest import IngestConfig, ingest
 from pipeline.progress import Report
+from pipeline.recommendation import RecommendConfig, recommend
 from pipeline.recommenders.ease import EASEConfig, fit_ease
 from pipeline.recommenders.infinite_ae import PAPER_EXPONENTS, InfiniteAEConfig, fit_infinite_ae
 from pipeline.recommenders.popularity import fit_popularity
-from pipeline.scoring import evaluate_all, recommend
+from pipeline.scoring import evaluate_all
 from pipeline.session import ray_session
 from pipeline.workers import Pool
 
@@ -107,7 +108,8 @@ def demo(
             recommendations = out / "recommendations"
             _step(f"infrec recommend {out}/infinite-ae --data {out}/dataset --k 10 --out {recommendations}")
             writer = ArtefactWriter(str(recommendations), Kind.RECOMMENDATIONS, purpose={}, overwrite=overwrite)
-            table = recommend(str(out / "infinite-ae"), dataset, writer, pool, k=10).table("part-00000.parquet")
+            ten = RecommendConfig(k=10)
+            table = recommend(str(out / "infinite-ae"), dataset, writer, pool, ten).table("part-00000.parquet")
     rows = [
         [model.name, *console.metric_cells(evaluation), f"{seconds:.1f}"]
         for model, evaluation, seconds in zip(_MODELS, evaluations, fit_seconds, strict=True)

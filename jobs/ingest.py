@@ -46,7 +46,7 @@ def ingest(
         OnBadFile, typer.Option(help="What to do about files that are not whole.")
     ] = OnBadFile.ERROR,
     items_from: Annotated[
-        str | None, typer.Option(help="Earlier dataset of this log, whose items keep their indices.")
+        str | None, typer.Option(help="Earlier dataset of this log, or a model of it, whose items keep their indices.")
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -90,6 +90,7 @@ def _summary(counts: Mapping[str, Any], seconds: float) -> list[tuple[str, str]]
         **{f"  dropped: {reason}": rows for reason, rows in counts["dropped"].items()},
         "bad files passed over": len(counts["bad_files"]),
         "users": counts["users"],
+        "  left out": counts["users_left_out"],
         "  held out": counts["held_out_users"],
         "items": counts["items"],
         "train interactions": counts["train"],

@@ -1,27 +1,45 @@
-"""`infrec recommend`: the best unseen items for every user of a dataset, as Parquet."""
+"""`infrec recommend`: the best items for every user of a dataset, or of raw histories, as Parquet."""
 
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
 from jobs import console
 from jobs.options import Address, Cpus, Debug, Json, Overwrite
-from pipeline.artefact import ArtefactWriter, Kind
+from pipeline.artefact import Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset
+from pipeline.errors import InputError
+from pipeline.ingest import Format, find_files
+from pipeline.recommendation import RecommendConfig, ingest_histories
+from pipeline.recommendation import recommend as recommend_all
 from pipeline.scoring import open_model
-from pipeline.scoring import recommend as recommend_all
 from pipeline.session import ray_session
 from pipeline.workers import Pool
 
 
 def recommend(
-    model: Annotated[str, typer.Argument(help="A model made by `infrec fit`.")],
-    data: Annotated[str, typer.Option(help="The dataset with the users' histories.")],
+    model: Annotated[str, typer.Argument(help="A model made by `infrec fit`, or a summary.")],
     out: Annotated[str, typer.Option(help="Where the recommendations go: user_id, rank, item_id, score.")],
+    data: Annotated[str | None, typer.Option(help="The dataset with the users' histories.")] = None,
+    histories: Annotated[
+        list[str] | None,
+        typer.Option(help="Instead of --data: logs with the histories, of any users. As in ingest; may be repeated."),
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Column of user ids in --histories. Default: user_id.")] = None,
+    item: Annotated[str | None, typer.Option(help="Column of item ids in --histories. Default: item_id.")] = None,
     k: Annotated[int, typer.Option(help="Items a user.")] = 100,
+    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Recommend items of the user's history, too.")] = False,
+    allow: Annotated[
+        str | None, typer.Option(help="Recommend only these: Parquet or CSV of one column, or an item id a line.")
+    ] = None,
+    deny: Annotated[
+        str | None, typer.Option(help="Never recommend these, allowed or not. Files as of --allow.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -30,14 +48,44 @@ def recommend(
 ) -> None:
     """Write the k best unseen items of every user as Parquet files."""
     started = time.perf_counter()
-    dataset = Dataset.open(data)
-    fingerprint = open_model(model, dataset).manifest.fingerprint()
-    purpose = {"model": fingerprint, "data": dataset.manifest.fingerprint(), "k": k}
+    if (data is None) == (not histories):
+        raise InputError("Say whose histories they are: either --data or --histories.")
+    if data is not None and (user or item):
+        raise InputError("--user and --item go with --histories: a dataset has its own columns.")
+    columns = {"user": user or "user_id", "item": item or "item_id"}
+    config = RecommendConfig(k=k, keep_seen=keep_seen, allow=allow, deny=deny)
+    dataset = None if data is None else Dataset.open(data)
+    opened = open_model(model, dataset) if dataset else Artefact.open(model, Kind.MODEL, Kind.SUMMARY)
+    purpose = {
+        "model": opened.manifest.fingerprint(),
+        "histories": dataset.manifest.fingerprint() if dataset else [columns, _fingerprints(histories or [])],
+        "config": asdict(config),
+        "offer": config.offer(opened).fingerprint,
+    }
     writer = ArtefactWriter(out, Kind.RECOMMENDATIONS, purpose=purpose, overwrite=overwrite)
-    with writer, ray_session(address=address, cpus=cpus), Pool() as pool, console.progress() as report:
-        table = recommend_all(model, dataset, writer, pool, k=k, report=report)
+    with writer, ray_session(address=address, cpus=cpus), console.progress() as report:
+        dataset = dataset or ingest_histories(histories or [], model, writer, **columns, report=report)
+        with Pool() as pool:
+            table = recommend_all(model, dataset, writer, pool, config, report=report)
     counts, seconds = table.manifest.counts, time.perf_counter() - started
     if as_json:
         console.show_json({"out": str(table.location), **counts, "seconds": round(seconds, 2)})
         return
     console.result(f"{table.location}: {counts['rows']:,} rows for {counts['users']:,} users ({seconds:.1f} s)")
+    for line in _ignored(counts):
+        console.result(f"  {line}")
+
+
+def _fingerprints(logs: list[str]) -> dict[str, str]:
+    return {str(file.location): file.fingerprint for file in find_files(logs, Format.AUTO)}
+
+
+def _ignored(counts: Mapping[str, Any]) -> Iterator[str]:
+    """What of the input is not in the recommendations."""
+    dropped = ", ".join(f"{rows:,} {reason}" for reason, rows in counts.get("dropped", {}).items())
+    if dropped:
+        yield f"rows of the histories that were dropped: {dropped}"
+    if users := counts.get("users_left_out"):
+        yield f"users left out, who have no item that the model knows: {users:,}"
+    if ids := counts["unknown_listed_items"]:
+        yield f"listed items that the model does not know: {ids:,}"

@@ -9,9 +9,15 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from kernels.inner_products import accelerator_inner_products, inner_products, squared_norms
+from kernels.inner_products import (
+    accelerator_inner_products,
+    dense_inner_products,
+    inner_products,
+    product_operand,
+    squared_norms,
+)
 from kernels.ntk import NTK, ntk_block
-from kernels.sparse import with_empty_rows
+from kernels.sparse import strips, with_empty_rows
 
 _SHAPE_STEP = 512
 """Blocks are computed in multiples of this: XLA compiles once a shape, and the last block of anything is shorter."""
@@ -47,6 +53,34 @@ def kernel_block(ntk: NTK, rows: KernelRows, columns: KernelRows) -> Float[np.nd
     on_cpu = jax.default_backend() == "cpu"
     products = (inner_products if on_cpu else accelerator_inner_products)(rows.rows, columns.rows)
     return np.asarray(ntk_block(ntk, products, rows.squares, columns.squares, items=items))[:users, :others]
+
+
+@dataclass(frozen=True)
+class LandmarkKernel:
+    """K(·, Z) for a few rows Z that meet block after block of users: they are laid out for the product once."""
+
+    ntk: NTK
+    landmarks: int
+    squares: Float[np.ndarray, " padded"]
+    operand: list[np.ndarray] | jax.Array
+    """Z: on a CPU strips of its dense transpose, on an accelerator there already."""
+
+    @classmethod
+    def of(cls, ntk: NTK, landmarks: KernelRows) -> LandmarkKernel:
+        padded = landmarks.padded()
+        on_cpu = jax.default_backend() == "cpu"
+        operand = strips(padded.rows.T.toarray(order="C")) if on_cpu else product_operand(padded.rows)
+        return cls(ntk, len(landmarks.squares), padded.squares, operand)
+
+    def __call__(self, users: KernelRows) -> Float[np.ndarray, "users landmarks"]:
+        """`kernel_block` of these users and Z."""
+        padded = users.padded()
+        if isinstance(self.operand, list):
+            products = np.hstack([padded.rows @ strip for strip in self.operand])
+        else:
+            products = dense_inner_products(product_operand(padded.rows), self.operand)
+        block = ntk_block(self.ntk, products, padded.squares, self.squares, items=users.rows.shape[1])
+        return np.asarray(block)[: len(users.squares), : self.landmarks]
 
 
 def kernel_diagonal_block(ntk: NTK, rows: KernelRows) -> Float[np.ndarray, "rows rows"]:

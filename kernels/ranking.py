@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+
+_GROUP = 16
+"""Items of which the best stands for all when a bound is sought: their maximum costs less than their partition."""
+
+_SURPLUS = 64
+"""Candidates beyond 2k at which it pays to look at a user alone: only ties have so many."""
 
 
 def exclude(scores: Float[np.ndarray, "users items"], seen: sp.csr_array) -> None:
@@ -16,18 +22,47 @@ def exclude(scores: Float[np.ndarray, "users items"], seen: sp.csr_array) -> Non
 def top_k(scores: Float[np.ndarray, "users items"], k: int) -> Int[np.ndarray, "users k"]:
     """The k best items of every user, best first; of equal scores the lower item index comes first.
 
-    Raises ValueError for a k outside 1 … items. NaN scores are not ranked: they must not occur.
+    Only items that reach a lower bound of the user's k-th best score are sorted. Raises ValueError for a k outside
+    1 … items. NaN scores are not ranked: they must not occur.
     """
     users, items = scores.shape
     if not 1 <= k <= items:
         raise ValueError(f"k must lie in 1 … {items}, it is {k}")
-    # A partition finds each user's k-th best score many times faster than an argpartition finds the items themselves
-    threshold = np.partition(scores, items - k, axis=1)[:, items - k, None]
-    chosen = scores >= threshold
-    surplus = chosen.sum(axis=1) - k
-    for user in np.flatnonzero(surplus):  # equal scores straddle the k-th place: the last of them have to go
-        tied = np.flatnonzero(scores[user] == threshold[user])
-        chosen[user, tied[len(tied) - surplus[user] :]] = False
-    candidates = np.flatnonzero(chosen).reshape(users, k) - items * np.arange(users)[:, None]
-    best_first = np.argsort(-np.take_along_axis(scores, candidates, axis=1), axis=1, kind="stable")
+    chosen = scores >= _bound(scores, k)[:, None]
+    first_of_user = items * np.arange(users + 1)
+    places = np.flatnonzero(chosen)
+    counts = np.diff(np.searchsorted(places, first_of_user))
+    tied = np.flatnonzero(counts > 2 * k + _SURPLUS)
+    if len(tied):
+        for user in tied:
+            chosen[user] = _exactly_k(scores[user], k)
+        places, counts[tied] = np.flatnonzero(chosen), k
+    filled = np.arange(max(counts, default=k)) < counts[:, None]
+    descending = np.full(filled.shape, np.inf, scores.dtype)
+    descending[filled] = -scores.ravel()[places]
+    candidates = np.zeros(filled.shape, np.intp)
+    candidates[filled] = places - np.repeat(first_of_user[:-1], counts)
+    best_first = np.argsort(descending, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(candidates, best_first, axis=1)
+
+
+def _bound(scores: Float[np.ndarray, "users items"], k: int) -> Float[np.ndarray, " users"]:
+    """At most the k-th best score of every user, and hardly less: the k-th best of the maxima of groups of items."""
+    items = scores.shape[1]
+    size = min(_GROUP, max(1, items // (4 * k)))  # enough groups that few of them hold two of the best
+    groups = items // size
+    maxima = scores[:, :groups].copy()
+    for start in range(groups, size * groups, groups):
+        np.maximum(maxima, scores[:, start : start + groups], out=maxima)
+    maxima.partition(groups - k, axis=1)
+    bound: np.ndarray = maxima[:, groups - k]
+    return bound
+
+
+def _exactly_k(scores: Float[np.ndarray, " items"], k: int) -> Bool[np.ndarray, " items"]:
+    """The k best of one user's items: of those that equal the k-th best the first."""
+    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+    chosen: np.ndarray = scores > threshold
+    ties = np.flatnonzero(scores == threshold)
+    chosen[ties[: k - np.count_nonzero(chosen)]] = True
+    return chosen

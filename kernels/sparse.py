@@ -21,6 +21,11 @@ def product(left: sp.csr_array, right: Float[np.ndarray, "inner columns"]) -> Fl
     return result
 
 
+def strips(right: Float[np.ndarray, "inner columns"]) -> list[np.ndarray]:
+    """A dense right factor of many products, cut into the strips of columns that `product` makes each time."""
+    return [np.ascontiguousarray(right[:, strip]) for strip in _strips(right)]
+
+
 def transposed_product(
     left: sp.csr_array, right: Float[np.ndarray, "inner columns"], out: Float[np.ndarray, "columns rows"] | None = None
 ) -> Float[np.ndarray, "columns rows"]:

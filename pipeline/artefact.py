@@ -286,10 +286,13 @@ def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} ({theirs.get(name)} there, {ours.get(name)} here)" for name in sorted(names)[:3])
 
 
-def parquet_bytes(table: pa.Table) -> pa.Buffer:
-    """The table as one Parquet file: zstd, no timestamps or paths within, so equal tables give equal bytes."""
+def parquet_bytes(table: pa.Table, *, dictionaries: bool | list[str] = True) -> pa.Buffer:
+    """The table as one Parquet file: zstd, no timestamps or paths within, so equal tables give equal bytes.
+
+    `dictionaries` names the columns whose values repeat themselves, where it is known which do not.
+    """
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", use_dictionary=dictionaries)
     return sink.getvalue()
 
 

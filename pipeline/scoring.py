@@ -1,4 +1,5 @@
-"""Models at work on a dataset's users: evaluation and bulk recommendation, slice by slice on a pool of actors."""
+"""Models at work on a dataset's users, slice by slice on a pool of actors: evaluation, and what it shares with
+recommendation."""
 
 from __future__ import annotations
 
@@ -6,27 +7,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pyarrow as pa
-
 from kernels.metrics import BlockMetrics, combine, propensity_weights
-from kernels.ranking import exclude, top_k
-from pipeline.artefact import (
-    Artefact,
-    ArtefactWriter,
-    FileRecord,
-    Kind,
-    finished,
-    parquet_bytes,
-    write_with_receipt,
-)
+from pipeline.artefact import Artefact, Kind
 from pipeline.dataset import ITEMS, Dataset, Histories, ShardSlice, numbers
 from pipeline.errors import InputError
 from pipeline.memory import give_back_memory
 from pipeline.progress import Report, silent
 from pipeline.recommenders import load_recommender
 from pipeline.recommenders.base import Recommender
-from pipeline.storage import Location
 from pipeline.validation import USER_BLOCK, user_blocks
 from pipeline.workers import Pool
 
@@ -81,36 +69,6 @@ def evaluate_all(
             yield Evaluation(combine(blocks), users, dataset.num_users - users, seconds)
 
 
-def recommend(
-    model_uri: str, dataset: Dataset, writer: ArtefactWriter, pool: Pool, *, k: int, report: Report = silent
-) -> Artefact:
-    """Publish the k best unseen items of every user: user_id, rank (1 …), item_id, score, in part-*.parquet.
-
-    A user's history is train ∪ validation ∪ test. Fewer than k rows where a user has fewer unseen items. Finished
-    parts of an interrupted run are kept, damaged ones are made again.
-    """
-    if not 1 <= k <= dataset.num_items:
-        raise InputError(f"--k must lie in 1 … {dataset.num_items:,}, the number of items; it is {k:,}.")
-    model = open_model(model_uri, dataset)
-    slices = dataset.slices(SLICE_USERS)
-    files: dict[str, FileRecord] = {}
-    rows = 0
-    with pool.workers(ScoringWorker, dataset) as workers:
-        calls = [(model, cut, k, writer.staging, _part_name(number)) for number, cut in enumerate(slices)]
-        done = 0
-        for number, (record, count) in enumerate(workers.map("recommend", calls)):
-            files[_part_name(number)] = record
-            rows += count
-            done += len(slices[number])
-            report("Users", done, dataset.num_users)
-    return writer.publish(
-        config={"k": k},
-        inputs={"model": model.manifest.fingerprint(), "dataset": dataset.manifest.fingerprint()},
-        counts={"users": dataset.num_users, "rows": rows},
-        files=files,
-    )
-
-
 def open_model(uri: str, dataset: Dataset) -> Artefact:
     """The model or summary at `uri`, if its items are those of `dataset`."""
     model = Artefact.open(uri, Kind.MODEL, Kind.SUMMARY)
@@ -122,67 +80,39 @@ def open_model(uri: str, dataset: Dataset) -> Artefact:
     return model
 
 
-class ScoringWorker:
-    """Scores slices of a dataset's users with one model or another. Keeps the last model and the last shard."""
+class SliceWorker:
+    """Has slices of a dataset's users and a model at hand. Keeps the last model and the last shard."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        items = dataset.items()
-        self._item_ids = items["item_id"].combine_chunks()
-        self._weights = propensity_weights(numbers(items["train_count"]))
         self._model: tuple[Artefact, Recommender] | None = None
         self._shard: tuple[int, Histories] | None = None
 
-    def metrics(self, model: Artefact, cut: ShardSlice, part: str, seed: int) -> list[BlockMetrics]:
-        """The slice's share of the metrics, block by block."""
-        recommender = self._loaded(model)
-        # Blocks are numbered over the whole dataset, whatever the slices: negatives are keyed by that number
-        first = cut.shard * 2**32 + cut.users.start
-        return [
-            block.metrics(recommender.scores(block.context), self._weights, seed)
-            for block in user_blocks(self._histories(cut), part, first=first)
-        ]
-
-    def recommend(
-        self, model: Artefact, cut: ShardSlice, k: int, staging: Location, name: str
-    ) -> tuple[FileRecord, int]:
-        """Write the slice's recommendations, unless they are there and whole; the file, and its number of rows."""
-        if stored := finished(staging, name):
-            return stored[1], stored[2]["rows"]
-        recommender, histories = self._loaded(model), self._histories(cut)
-        starts = range(0, len(histories), USER_BLOCK)
-        blocks = [histories[start : start + USER_BLOCK] for start in starts]
-        table = pa.concat_tables(self._top_k(recommender, users, k) for users in blocks)
-        return write_with_receipt(staging, name, parquet_bytes(table), {"rows": len(table)}), len(table)
-
-    def _top_k(self, recommender: Recommender, users: Histories, k: int) -> pa.Table:
-        history = users.context("test") + users.test
-        scores = recommender.scores(history)
-        exclude(scores, history)
-        items = top_k(scores, k)
-        best = np.take_along_axis(scores, items, axis=1)
-        unseen = np.isfinite(best)
-        user_of, place = np.nonzero(unseen)
-        return pa.table(
-            {
-                "user_id": users.user_ids.take(pa.array(user_of)),
-                "rank": pa.array(place + 1, pa.int32()),
-                "item_id": self._item_ids.take(pa.array(items[unseen])),
-                "score": pa.array(best[unseen], pa.float32()),
-            }
-        )
-
-    def _loaded(self, model: Artefact) -> Recommender:
+    def recommender(self, model: Artefact) -> Recommender:
         if self._model is None or self._model[0] != model:
             self._model = (model, load_recommender(model))
             give_back_memory()
         return self._model[1]
 
-    def _histories(self, cut: ShardSlice) -> Histories:
+    def histories(self, cut: ShardSlice) -> Histories:
         if self._shard is None or self._shard[0] != cut.shard:
             self._shard = (cut.shard, self._dataset.shard(cut.shard))
         return self._shard[1][cut.users]
 
 
-def _part_name(number: int) -> str:
-    return f"part-{number:05d}.parquet"
+class ScoringWorker(SliceWorker):
+    """Judges one model or another on slices of a dataset's users."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset)
+        self._weights = propensity_weights(numbers(dataset.items()["train_count"]))
+
+    def metrics(self, model: Artefact, cut: ShardSlice, part: str, seed: int) -> list[BlockMetrics]:
+        """The slice's share of the metrics, block by block."""
+        recommender = self.recommender(model)
+        # Blocks are numbered over the whole dataset, whatever the slices: negatives are keyed by that number
+        first = cut.shard * 2**32 + cut.users.start
+        return [
+            block.metrics(recommender.scores(block.context), self._weights, seed)
+            for block in user_blocks(self.histories(cut), part, first=first)
+        ]

@@ -14,7 +14,8 @@ from pipeline.artefact import Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.progress import Report, silent
-from pipeline.scoring import evaluate, recommend
+from pipeline.recommendation import RecommendConfig, recommend
+from pipeline.scoring import evaluate
 from pipeline.session import ray_session
 from pipeline.workers import InProcess, Pool
 from tests.builders import taste_dataset
@@ -105,7 +106,7 @@ def test_killed_recommendations_keep_their_finished_parts(
 
 def recommended(dataset: str, model: str, out: str, pool: Pool, report: Report = silent) -> Artefact:
     with ArtefactWriter(out, Kind.RECOMMENDATIONS, purpose={}) as writer:
-        return recommend(model, Dataset.open(dataset), writer, pool, k=10, report=report)
+        return recommend(model, Dataset.open(dataset), writer, pool, RecommendConfig(k=10), report=report)
 
 
 def recommend_until_killed(dataset: str, model: str, out: str) -> None:

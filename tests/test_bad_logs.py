@@ -145,7 +145,7 @@ BAD_LOGS: dict[str, tuple[Callable[[Path], Any], list[str], str]] = {
             parquet(log / "a.parquet"),
         ),
         ["--items-from", "{parent}/old"],
-        "--items-from {parent}/old has item ids of type string, the log's are int64.",
+        "The log's item ids (item_id) are int64, those of {parent}/old are string.",
     ),
 }
 

@@ -17,6 +17,7 @@ import pytest
 from pipeline.artefact import ArtefactWriter
 from pipeline.dataset import Dataset
 from pipeline.ingest import IngestConfig, Split, ingest
+from pipeline.ingest.partition import Dropped
 from pipeline.session import Cluster
 from tests.naive_ingest import Row, as_naive, naive_ingest
 
@@ -162,6 +163,24 @@ def test_a_grown_log_keeps_the_indices_of_its_items(tmp_path: Path) -> None:
     assert second.items()["item_id"].to_pylist() == ["c", "m", "x", "a", "z"]
     assert as_naive(second).histories[2] == (False, ["z"], [], [])
     assert second.items()["train_count"].to_pylist()[:3] == [0, second.items()["train_count"][1].as_py(), 0]
+
+
+def test_known_items_only(tmp_path: Path) -> None:
+    """Integers of another width are the same items; rows count as too few of a user only where their item is known."""
+    pq.write_table(pa.table({"user_id": [1, 1], "item_id": pa.array([30, 10], pa.int32())}), tmp_path / "old.parquet")
+    first = ingest([str(tmp_path / "old.parquet")], str(tmp_path / "first"), IngestConfig())
+    rows = [(7, 30), (7, 10), (7, 20), (7, 30), (8, 10), (8, 99), (9, 99)]
+    users, items = zip(*rows, strict=True)
+    pq.write_table(pa.table({"user_id": users, "item_id": items}), tmp_path / "new.parquet")
+    config = IngestConfig(items_from=str(tmp_path / "first"), known_items_only=True, min_user_interactions=2)
+    second = ingest([str(tmp_path / "new.parquet")], str(tmp_path / "second"), config)
+    assert second.items()["item_id"].equals(first.items()["item_id"])
+    naive, counts = as_naive(second), second.manifest.counts
+    assert naive.dropped == {Dropped.DUPLICATE: 1, Dropped.UNKNOWN_ITEM: 3, Dropped.FEW_INTERACTIONS: 1}
+    assert {
+        user: sorted(train + validation + test) for user, (_, train, validation, test) in naive.histories.items()
+    } == {7: [10, 30]}
+    assert (counts["users"], counts["users_left_out"]) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels.kernel_matrix import KernelRows, kernel_block, kernel_diagonal_block
+from kernels.inner_products import product_operand
+from kernels.kernel_matrix import KernelRows, LandmarkKernel, kernel_block, kernel_diagonal_block
 from kernels.ntk import NTK, ntk_block
 from tests import oracles
 from tests.tolerances import FINITE_DIFFERENCE, GRADIENT, assert_entries_close
@@ -138,6 +139,22 @@ def test_blocks_of_sparse_rows() -> None:
     assert isinstance(block, np.ndarray)
     assert_entries_close(block, oracles.ntk_matrix(rows, columns, **network))
     np.testing.assert_array_equal(kernel_block(NTK(), left[1:3], right), block[1:3])
+
+
+def test_landmarks_laid_out_once() -> None:
+    """More of them than the columns of a strip, with weights; users with no item, and with all."""
+    rng = np.random.default_rng(3)
+    users = binary_rows(6, 40, seed=7)
+    users[0], users[1] = 0, 1
+    weights = (binary_rows(300, 40, seed=8) * rng.random((300, 40))).astype(np.float32)
+    rows, landmarks = (KernelRows.of(sp.csr_array(block.astype(np.float32))) for block in (users, weights))
+    on_cpu, padded = LandmarkKernel.of(NTK(), landmarks), landmarks.padded()
+    on_accelerator = LandmarkKernel(NTK(), 300, padded.squares, product_operand(padded.rows))
+    for kernel in (on_cpu, on_accelerator):
+        block = kernel(rows)
+        assert block.shape == (6, 300)
+        assert_entries_close(block, oracles.ntk_matrix(users, weights, depth=1, w_std=math.sqrt(2), b_std=0.1))
+        np.testing.assert_allclose(block, kernel_block(NTK(), rows, landmarks), rtol=1e-5)
 
 
 def test_diagonal_block_ignores_the_rounding_of_fractional_products() -> None:

@@ -54,6 +54,8 @@ def test_from_logs_to_recommendations(bucket: Bucket, cluster: Cluster, capsys: 
     assert main(["evaluate", model, "--data", data]) == 0
     assert main(["recommend", model, "--data", data, "--k", "3", "--out", out]) == 0
     assert "s3://lake/out: 180 rows for 60 users" in capsys.readouterr().out
+    assert main(["recommend", model, "--histories", bucket.uri("logs"), "--k", "3", "--out", bucket.uri("more")]) == 0
+    assert "s3://lake/more: 180 rows for 60 users" in capsys.readouterr().out
 
     assert main(["fit", data, "--out", model, "--model", "popularity"]) == 2
     assert "s3://lake/model exists" in capsys.readouterr().err

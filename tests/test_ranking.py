@@ -26,6 +26,16 @@ def test_equals_a_stable_sort_with_any_number_of_ties(k: int, levels: int, dtype
     assert found[0].tolist() == oracles.ranking(scores[0].tolist(), k)
 
 
+@pytest.mark.parametrize("levels", [2, 30, 10**6], ids=lambda levels: f"{levels} levels")
+@pytest.mark.parametrize("k", [1, 10, 100])
+def test_equals_a_stable_sort_of_a_wide_catalogue(k: int, levels: int) -> None:
+    """Also where the best lie side by side, where one user has nothing but ties and where another has too few items."""
+    scores = np.random.default_rng(k).integers(levels, size=(40, 3001)).astype(np.float32)
+    scores[:10].sort()
+    scores[10], scores[11, 5:], scores[12] = 1, -np.inf, -np.inf
+    np.testing.assert_array_equal(top_k(scores, k), stable(scores, k))
+
+
 @pytest.mark.parametrize("k", [1, 5, 20, ITEMS])
 def test_excluded_items_come_last_in_the_order_of_their_indices(k: int) -> None:
     rng = np.random.default_rng(0)

@@ -15,13 +15,14 @@ from kernels.metrics import propensity_weights
 from pipeline.artefact import MANIFEST, Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset, Histories
 from pipeline.errors import DoesNotFit, InputError
+from pipeline.recommendation import RecommendConfig, recommend
 from pipeline.recommenders import MODELS, Recommender, load_recommender
 from pipeline.recommenders.base import VALIDATION
 from pipeline.recommenders.ease import EASEConfig, plan_ease
 from pipeline.recommenders.infinite_ae import InfiniteAEConfig, plan_infinite_ae
 from pipeline.recommenders.mf import MF, MFConfig, plan_mf
 from pipeline.recommenders.nystrom import LandmarkSampling, Nystrom, NystromConfig, plan_nystrom
-from pipeline.scoring import evaluate, open_model, recommend
+from pipeline.scoring import evaluate, open_model
 from pipeline.workers import Pool
 from tests import oracles
 from tests.builders import taste_dataset
@@ -173,7 +174,7 @@ def test_evaluation_is_that_of_the_oracle_and_beats_popularity(fitted: Fitted, p
 def test_recommends_unseen_items_best_first(fitted: Fitted, tmp_path: Path, pool: Pool) -> None:
     k = 7
     writer = ArtefactWriter(tmp_path / "recommendations", Kind.RECOMMENDATIONS, purpose={})
-    published = recommend(fitted.uri, fitted.dataset, writer, pool, k=k)
+    published = recommend(fitted.uri, fitted.dataset, writer, pool, RecommendConfig(k=k))
     table = pa.concat_tables([published.table(name) for name in sorted(published.manifest.files)])
     assert table.schema.names == ["user_id", "rank", "item_id", "score"]
     users = fitted.dataset.num_users

@@ -192,7 +192,7 @@ def _log_files(root: Location, format: Format) -> list[tuple[Location, Format]]:
         return [(location, kind) for location, kind in zip(shown, kinds, strict=True) if kind]
     kind = _format_of(root) if format == Format.AUTO else format
     if kind is None:
-        raise InputError(f"{root} has no suffix that infrec knows: say its --format.")
+        raise InputError(f"{root} has no suffix that infrec knows: ingest it with its --format.")
     return [(root, kind)]
 
 

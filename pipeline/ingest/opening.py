@@ -68,7 +68,9 @@ def open_log(
     bad.sort(key=lambda file: file.source)
     if bad and on_bad_file == OnBadFile.ERROR:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise InputError(f"{bad[0].source} is {bad[0].problem}{more}; restore or remove it, or say --on-bad-file skip.")
+        raise InputError(
+            f"{bad[0].source} is {bad[0].problem}{more}; restore or remove it, or ingest with --on-bad-file skip."
+        )
     if not files:
         raise InputError(f"None of the log's {len(found)} files can be read: {bad[0].source} is {bad[0].problem}.")
     if any(names[Role.RATING] in file.columns for file in files):

@@ -44,6 +44,7 @@ class Dropped(StrEnum):
     NO_TIME = "without timestamp"
     OTHER_SPLIT = "split neither train, validation nor test"
     DUPLICATE = "duplicates"
+    UNKNOWN_ITEM = "of unknown items"
     FEW_INTERACTIONS = "users below minimum"
     CORE = "outside k-core"
     NOT_TRAINED = "users without train interactions"

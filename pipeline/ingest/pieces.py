@@ -131,7 +131,7 @@ def _read_slice(
         if on_bad_file == OnBadFile.ERROR:
             raise InputError(
                 f"{file.source} is damaged: {str(error).splitlines()[0].rstrip('.')}; "
-                "restore it, or say --on-bad-file skip."
+                "restore it, or ingest with --on-bad-file skip."
             ) from error
 
 

@@ -23,21 +23,23 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 
-from pipeline.artefact import ArtefactWriter, FileRecord, Kind
+from pipeline.artefact import Artefact, ArtefactWriter, FileRecord, Kind
 from pipeline.dataset import ITEMS, PARTS, Dataset, shard_name
 from pipeline.errors import InputError
 from pipeline.ingest.logs import Column, Format, FoundFile, OnBadFile, Role, find_files
 from pipeline.ingest.opening import open_log
 from pipeline.ingest.partition import Dropped, Partitioning, number_items, partition
 from pipeline.ingest.pieces import Piece, cut
-from pipeline.ingest.selection import cut_at, filter_items, number_kept
+from pipeline.ingest.selection import cut_at, filter_items, known_index, number_kept
 from pipeline.ingest.shards import USER_COUNTS, Numbering, Sharding, write_shard
 from pipeline.ingest.splits import Split
 from pipeline.ingest.timestamps import parse_time
 from pipeline.progress import Report, silent
+from pipeline.storage import Location
 from pipeline.tasks import available_cpus, each
 
 VALIDATION_FROM, TEST_FROM = 0.8, 0.9  # where the default temporal cuts are, as fractions of the interactions
+_WITH_ITEMS = (Kind.DATASET, Kind.MODEL, Kind.SUMMARY)
 _PIECES_A_BLOCK = 8  # Ray Data waits up to 0.2 s between one block of a CPU and its next
 _BLOCKS_A_CPU = 4  # at least, as far as there are pieces: all CPUs have work to the end
 ROWS_A_TASK = 1 << 20  # some 100 MB of working memory; large enough that Ray's cost per task does not show
@@ -67,7 +69,9 @@ class IngestConfig:
     seed: int = 0
     on_bad_file: OnBadFile = OnBadFile.ERROR
     items_from: str | None = None
-    """An earlier dataset of a grown log: its items keep their indices, new ones follow."""
+    """An earlier dataset of a grown log, or a model: its items keep their indices, new ones follow."""
+    known_items_only: bool = False
+    """No new items: interactions with others than those of `items_from` are dropped."""
     piece_rows: int = ROWS_A_TASK
     """Rows of the log that one task reads at a time."""
     bucket_rows: int = ROWS_A_TASK
@@ -111,7 +115,7 @@ class IngestConfig:
 
 def ingest(
     logs: Sequence[str],
-    out: str,
+    out: str | Location,
     config: IngestConfig,
     *,
     overwrite: bool = False,
@@ -121,7 +125,7 @@ def ingest(
 
     Raises `InputError` for whatever the user can mend; then nothing is published and what was there stays.
     """
-    known = Dataset.open(config.items_from) if config.items_from else None
+    known = Artefact.open(config.items_from, *_WITH_ITEMS) if config.items_from else None
     found = find_files(logs, config.format)
     inputs = {str(file.location): file.fingerprint for file in found}
     if known:
@@ -136,11 +140,12 @@ def _ingest(
     inputs: Mapping[str, str],
     writer: ArtefactWriter,
     config: IngestConfig,
-    known: Dataset | None,
+    known: Artefact | None,
     report: Report,
 ) -> Dataset:
     work = writer.work
     log = open_log(found, config.names, config.needed, on_bad_file=config.on_bad_file, work=work, report=report)
+    known_ids = _known_ids(known, log.columns[Role.ITEM])
     pieces = cut(log.files, config.piece_rows)
     rows = sum(piece.rows for piece in pieces)
     parts = sum(piece.parts for piece in pieces)
@@ -158,10 +163,13 @@ def _ingest(
         seed=config.seed,
         min_user_interactions=max(config.min_user_interactions, config.k_core),
     )
-    keep_item = filter_items(
+    in_question = np.ones(len(vocabulary), dtype=bool)
+    if config.known_items_only:
+        in_question = known_index(vocabulary, known_ids) >= 0
+    keep_item, users = filter_items(
         buckets,
         sharding,
-        len(vocabulary),
+        in_question,
         rows=rows - dropped.total(),
         min_user_interactions=config.min_user_interactions,
         k_core=config.k_core,
@@ -169,7 +177,7 @@ def _ingest(
         report=report,
     )
     _refuse_if_empty(int(keep_item.sum()), rows, dropped)
-    item_ids, numbering = number_kept(vocabulary, keep_item, known)
+    item_ids, numbering = number_kept(vocabulary, keep_item, known_ids)
     interactions = rows - dropped.total()
     cuts = _cuts(config, log.columns, buckets, sharding, numbering, interactions, report)
 
@@ -195,6 +203,7 @@ def _ingest(
             "items": len(item_ids),
             "shards": buckets,
             **{name: counts[name] for name in USER_COUNTS},
+            "users_left_out": users - counts["users"],
             "dropped": {reason.value: dropped[reason] for reason in Dropped if dropped[reason]},
             "bad_files": [file.source for file in log.bad_files],
             "cuts": cuts,
@@ -202,6 +211,16 @@ def _ingest(
         files=files,
     )
     return Dataset(artefact)
+
+
+def _known_ids(known: Artefact | None, item: Column) -> pa.Array:
+    """The ids of the items whose indices are given, in their order."""
+    if known is None:
+        return pa.array([], item.type)
+    ids = known.table(ITEMS)["item_id"].combine_chunks()
+    if pa.types.is_string(ids.type) != pa.types.is_string(item.type):
+        raise InputError(f"The log's item ids ({item.name}) are {item.type}, those of {known.location} are {ids.type}.")
+    return ids
 
 
 def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Counter[str]:

@@ -12,8 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.dataset import Dataset
-from pipeline.errors import InputError
 from pipeline.ingest.hashing import hash_ids
 from pipeline.ingest.partition import Dropped
 from pipeline.ingest.shards import Numbering, Sharding, survivors, time_histogram
@@ -25,71 +23,73 @@ from pipeline.tasks import each
 def filter_items(
     buckets: int,
     sharding: Sharding,
-    num_items: int,
+    keep_item: np.ndarray,
     *,
     rows: int,
     min_user_interactions: int,
     k_core: int,
     dropped: Counter[str],
     report: Report,
-) -> np.ndarray:
-    """Which items of the vocabulary stay (bool [num_items]); what goes is added to `dropped`.
+) -> tuple[np.ndarray, int]:
+    """Which of the items in `keep_item` (bool [vocabulary]) stay, and how many users the log has.
 
     Gathers the buckets, which hold `rows` rows of the log, then removes items with fewer than `k_core` interactions
-    until none is left. Users need no state of their own: who has enough interactions follows from the items that stay.
+    until none is left; what goes is added to `dropped`. Users need no state of their own: who has enough interactions
+    follows from the items that stay.
     """
 
-    def count(phase: str, keep_item: np.ndarray, minimum: int) -> tuple[np.ndarray, int, int]:
-        counts, distinct, duplicates = np.zeros(num_items, dtype=np.int64), 0, 0
+    def count(phase: str, keep_item: np.ndarray, minimum: int) -> tuple[np.ndarray, int, int, int]:
+        counts, of_kept, duplicates, users = np.zeros(len(keep_item), dtype=np.int64), 0, 0, 0
         report(phase, 0, rows)
         for share in each(survivors, range(buckets), sharding, keep_item, minimum):
             counts += share.item_counts
-            distinct += share.rows
+            of_kept += share.rows
             duplicates += share.duplicates
-            report(phase, distinct + duplicates, rows)
-        return counts, distinct, duplicates
+            users += share.users
+            report(phase, of_kept + duplicates, rows)
+        return counts, of_kept, duplicates, users
 
-    everything = np.ones(num_items, dtype=bool)
-    counts, distinct, duplicates = count("gather users", everything, min_user_interactions)
+    counts, of_kept, duplicates, users = count("gather users", keep_item, min_user_interactions)
     with_enough = int(counts.sum())
     dropped[Dropped.DUPLICATE] = duplicates
-    dropped[Dropped.FEW_INTERACTIONS] = distinct - with_enough
+    dropped[Dropped.UNKNOWN_ITEM] = rows - duplicates - of_kept
+    dropped[Dropped.FEW_INTERACTIONS] = of_kept - with_enough
     if k_core == 1:
-        return counts > 0
-    keep_item, turn = everything, 0
+        return counts > 0, users
+    turn = 0
     minimum = max(min_user_interactions, k_core)
     while True:
         turn += 1
-        counts, _, _ = count(f"{k_core}-core, round {turn}", keep_item, minimum)
+        counts, *_ = count(f"{k_core}-core, round {turn}", keep_item, minimum)
         survived = counts >= k_core
         if (survived == keep_item).all():
             break
         keep_item = survived
     dropped[Dropped.CORE] = with_enough - int(counts[keep_item].sum())
-    return keep_item
+    return keep_item, users
 
 
-def number_kept(vocabulary: pa.Array, keep_item: np.ndarray, known: Dataset | None) -> tuple[pa.Array, Numbering]:
+def known_index(vocabulary: pa.Array, known: pa.Array) -> np.ndarray:
+    """int32 [vocabulary]: the position of each item among the `known` ones, −1 for the others."""
+    if vocabulary.type != known.type:  # integers of two widths
+        vocabulary, known = vocabulary.cast(pa.int64()), known.cast(pa.int64())
+    index: np.ndarray = pc.fill_null(pc.index_in(vocabulary, known), -1).to_numpy().astype(np.int32)
+    return index
+
+
+def number_kept(vocabulary: pa.Array, keep_item: np.ndarray, known: pa.Array) -> tuple[pa.Array, Numbering]:
     """The ids of all items in the order of their indices, and the numbering of the vocabulary.
 
-    Items of the `known` dataset keep their indices, whether or not they are met again; others follow, sorted
-    by id.
+    `known` items keep their indices, whether or not they are met again; others follow, sorted by id.
     """
-    old = pa.array([], vocabulary.type)
-    if known is not None:
-        old = known.items()["item_id"].combine_chunks()
-        if pa.types.is_string(old.type) != pa.types.is_string(vocabulary.type):
-            raise InputError(
-                f"--items-from {known.artefact.location} has item ids of type {old.type}, "
-                f"the log's are {vocabulary.type}."
-            )
-        wide = old.type if pa.types.is_string(old.type) else pa.int64()
-        vocabulary, old = vocabulary.cast(wide), old.cast(wide)
-    index = pc.fill_null(pc.index_in(vocabulary, old), -1).to_numpy().astype(np.int32)
+    index = known_index(vocabulary, known)
     new = keep_item & (index < 0)
-    index[new] = len(old) + np.arange(np.count_nonzero(new), dtype=np.int32)
+    index[new] = len(known) + np.arange(np.count_nonzero(new), dtype=np.int32)
     index[~keep_item] = -1
-    item_ids = pa.concat_arrays([old, vocabulary.filter(pa.array(new))])
+    item_ids = known
+    if new.any():
+        wide = vocabulary.type if vocabulary.type == known.type else pa.int64()
+        item_ids = pa.concat_arrays([known.cast(wide), vocabulary.filter(pa.array(new)).cast(wide)])
     return item_ids, Numbering(index, hash_ids(vocabulary), len(item_ids))
 
 

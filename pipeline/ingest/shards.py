@@ -47,8 +47,10 @@ class Survivors:
     item_counts: np.ndarray
     """int64 [vocabulary]."""
     rows: int
-    """All of its interactions, passing or not."""
+    """Its interactions with kept items, whether or not their user has enough of them."""
     duplicates: int
+    users: int
+    """All of its users, passing or not."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,9 @@ def survivors(bucket: int, sharding: Sharding, keep_item: np.ndarray, min_user_i
     alive = histories.surviving(keep_item, min_user_interactions)
     return Survivors(
         item_counts=np.bincount(histories.item[alive], minlength=len(keep_item)),
-        rows=len(alive),
+        rows=int(np.count_nonzero(keep_item[histories.item])),
         duplicates=histories.duplicates,
+        users=len(histories.user_ids),
     )
 
 

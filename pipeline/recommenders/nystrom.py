@@ -10,9 +10,10 @@ landmarks × items matrices, whatever the length of the log.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import ClassVar, Self
 
 import numpy as np
@@ -20,7 +21,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 from jaxtyping import Float, Float32, Int
 
-from kernels.kernel_matrix import KernelRows, kernel_block
+from kernels.kernel_matrix import KernelRows, LandmarkKernel, kernel_block
 from kernels.landmarks import cluster_means, rpcholesky
 from kernels.normalisation import DegreeNormalisation, Exponents
 from kernels.ntk import NTK
@@ -89,10 +90,9 @@ class Nystrom:
 
     name: ClassVar[str] = "nystrom"
 
-    ntk: NTK
     normalisation: DegreeNormalisation
-    landmarks: KernelRows
-    """Z, normalised."""
+    kernel: Callable[[KernelRows], Float[np.ndarray, "users landmarks"]]
+    """K(·, Z), of normalised rows."""
     dual: Float32[np.ndarray, "landmarks items"]
     """β."""
 
@@ -105,12 +105,12 @@ class Nystrom:
         landmarks = csr_of(table["items"], len(degrees))
         landmarks.data = table["weights"].combine_chunks().values.to_numpy()
         (dual,) = read_tensors(artefact, "dual")
-        return cls(NTK(**config["ntk"]), normalisation, KernelRows.of(landmarks), dual)
+        kernel = LandmarkKernel.of(NTK(**config["ntk"]), KernelRows.of(landmarks))
+        return cls(normalisation, kernel, dual)
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
         """K(x, Z) β for every row x of `context`."""
-        kernel = kernel_block(self.ntk, KernelRows.of(self.normalisation(context)), self.landmarks)
-        scores: np.ndarray = kernel @ self.dual
+        scores: np.ndarray = self.kernel(KernelRows.of(self.normalisation(context))) @ self.dual
         return scores
 
 
@@ -164,6 +164,8 @@ class _Candidate:
     lam: float
     scale: float
     rank: int
+    landmarks: KernelRows
+    """Z, normalised."""
     model: Nystrom
 
     @property
@@ -237,8 +239,8 @@ def _for_all_lambdas(
     for lam in config.lambdas:
         dual = system.dual(equations.ridge(lam))
         if np.isfinite(dual).all():
-            model = Nystrom(config.ntk, normalisation, landmarks, dual)
-            yield _Candidate(lam, scale, len(system.spectrum), model)
+            model = Nystrom(normalisation, partial(kernel_block, config.ntk, columns=landmarks), dual)
+            yield _Candidate(lam, scale, len(system.spectrum), landmarks, model)
 
 
 def _publish(
@@ -250,7 +252,7 @@ def _publish(
     *,
     judged: int,
 ) -> Artefact:
-    landmarks = best.model.landmarks.rows
+    landmarks = best.landmarks.rows
     return publish_model(
         writer,
         dataset,

@@ -23,7 +23,7 @@ import scipy.sparse as sp
 from jaxtyping import Float
 
 from kernels.distillation import solve_summary
-from kernels.kernel_matrix import KernelRows, kernel_block
+from kernels.kernel_matrix import KernelRows, LandmarkKernel
 from kernels.ntk import NTK
 from pipeline.artefact import Artefact, ArtefactWriter, FileRecord
 from pipeline.dataset import ITEMS, Dataset
@@ -43,8 +43,8 @@ class Summary:
 
     name: ClassVar[str] = "summary"
 
-    ntk: NTK
-    users: KernelRows
+    kernel: LandmarkKernel
+    """Of the synthetic users."""
     dual: Float[np.ndarray, "budget items"]
     """α."""
 
@@ -56,12 +56,11 @@ class Summary:
             dual = read_tensor(artefact, DUAL)
         else:
             dual = np.asarray(solve_summary(ntk, jnp.asarray(rows), config["lambda"]))
-        return cls(ntk, KernelRows.of(sp.csr_array(rows)), dual)
+        return cls(LandmarkKernel.of(ntk, KernelRows.of(sp.csr_array(rows))), dual)
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
         """K(x, S) α for every row x of `context`."""
-        kernel = kernel_block(self.ntk, KernelRows.of(context), self.users)
-        scores: np.ndarray = kernel @ self.dual
+        scores: np.ndarray = self.kernel(KernelRows.of(context)) @ self.dual
         return scores
 
 

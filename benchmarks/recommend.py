@@ -1,0 +1,128 @@
+"""Bulk recommendation from a summary, as a share of what its largest matrix product alone would take.
+
+    python -m benchmarks.recommend [--users 200000] [--scratch DIRECTORY]
+
+A synthetic log of about 100 items a user (`infrec generate`) is ingested, and 500 of its users at random become a
+summary: what it costs to recommend from it does not depend on how it was made. Timed, in a running Ray session, is all
+that `infrec recommend` does between its start of actors and the published files: reading the model and the users,
+kernels, scores, top-k, Parquet. The floor is the one product K α, 2 · budget · items operations a user, at the rate
+that the same actors reach with it together, measured before and after (the better counts). Exits with 1 where the share
+of the floor is below its goal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import environment, peak_memory
+
+OUT = Path("benchmarks/results/recommend.json")
+ITEMS, BUDGET, K = 17_770, 500, 100
+ROWS_A_USER = 100
+GOAL = 0.5
+GEMM_SECONDS = 3.0
+
+
+class ProductWorker:
+    """Multiplies a block of users' kernels with the dual coefficients, over and over."""
+
+    def __init__(self, users: int) -> None:
+        rng = np.random.default_rng(0)
+        self._kernel = rng.random((users, BUDGET), dtype=np.float32)
+        self._dual = rng.random((BUDGET, ITEMS), dtype=np.float32)
+
+    def rate(self, seconds: float) -> float:
+        """FLOP/s."""
+        started, products = time.perf_counter(), 0
+        while time.perf_counter() - started < seconds:
+            self._kernel @ self._dual
+            products += 1
+        return products * 2.0 * self._kernel.size * ITEMS / (time.perf_counter() - started)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=200_000)
+    parser.add_argument(
+        "--scratch", type=Path, help="where log, dataset and recommendations lie for the time of the run"
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
+        report = environment() | _measure(Path(scratch), arguments.users)
+    OUT.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
+    return 0 if report["share_of_floor"] >= GOAL else 1
+
+
+def _measure(scratch: Path, users: int) -> dict[str, Any]:
+    from pipeline.session import ray_session
+
+    with ray_session():
+        from pipeline.artefact import ArtefactWriter, Kind
+        from pipeline.recommendation import RecommendConfig, recommend
+        from pipeline.workers import Pool
+
+        data = _dataset(scratch, users)
+        with Pool() as pool:
+            summary = _summary(scratch, data, pool)
+            before = _product_rate(pool)
+            writer = ArtefactWriter(scratch / "recommendations", Kind.RECOMMENDATIONS, purpose={})
+            started = time.perf_counter()
+            with peak_memory() as peak:
+                published = recommend(summary, data, writer, pool, RecommendConfig(k=K))
+            seconds = time.perf_counter() - started
+            rate = max(before, _product_rate(pool))
+    counts = published.manifest.counts
+    floor = 2.0 * BUDGET * ITEMS * counts["users"] / rate
+    return {
+        "synthetic": True,
+        "users": counts["users"],
+        "interactions": int(data.manifest.counts["rows"]),
+        "items": data.num_items,
+        "budget": BUDGET,
+        "k": K,
+        "rows": counts["rows"],
+        "seconds": round(seconds, 2),
+        "users_a_second": round(counts["users"] / seconds),
+        "product_gflops": round(rate / 1e9, 1),
+        "floor_seconds": round(floor, 2),
+        "share_of_floor": round(floor / seconds, 3),
+        "peak_mb_above_before": peak.above_baseline // 10**6,
+    }
+
+
+def _dataset(scratch: Path, users: int) -> Any:
+    from pipeline.generate import GenerateConfig, generate
+    from pipeline.ingest import IngestConfig, ingest
+
+    generate(str(scratch / "log"), GenerateConfig(rows=ROWS_A_USER * users, users=users, items=ITEMS))
+    return ingest([str(scratch / "log")], str(scratch / "dataset"), IngestConfig())
+
+
+def _summary(scratch: Path, data: Any, pool: Any) -> str:
+    from pipeline.artefact import ArtefactWriter, Kind
+    from pipeline.distillation.comparison import ComparisonConfig, Method, summarise
+
+    writer = ArtefactWriter(scratch / "summary", Kind.SUMMARY, purpose={})
+    config = ComparisonConfig(method=Method.RANDOM_USERS, budget=BUDGET, lambdas=(1.0,), judged_users=1000)
+    return str(summarise(data, writer, config, pool).location)
+
+
+def _product_rate(pool: Any) -> float:
+    """Of all actors at once."""
+    from pipeline.validation import USER_BLOCK
+
+    with pool.workers(ProductWorker, USER_BLOCK) as workers:
+        return float(sum(workers.map("rate", [(GEMM_SECONDS,)] * len(workers))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
