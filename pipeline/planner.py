@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 import numpy as np
 
@@ -152,8 +153,9 @@ def _estimate(
     return Estimate(solver, plan, dense + sparse, _START_SECONDS + seconds)
 
 
+@cache
 def gemm_rate(size: int = 1024) -> float:
-    """Floating-point operations a second of one core in a float32 matrix product, measured now."""
+    """Floating-point operations a second of one core in a float32 matrix product, measured at the first call."""
     matrix = np.ones((size, size), np.float32)
     best = math.inf
     with one_blas_thread:
