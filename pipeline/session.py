@@ -56,7 +56,7 @@ def ray_session(*, address: str | None = None, cpus: int | None = None) -> Itera
                 logging_level=logging.ERROR,
             )
         else:
-            with _inherited(WORKER_ENVIRONMENT):  # spares every actor a process of its own making
+            with environment(WORKER_ENVIRONMENT):  # spares every actor a process of its own making
                 ray.init(
                     num_cpus=cpus,
                     object_store_memory=min(OBJECT_STORE_BYTES, psutil.virtual_memory().available // 4),
@@ -77,10 +77,10 @@ def ray_session(*, address: str | None = None, cpus: int | None = None) -> Itera
 
 
 @contextmanager
-def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
-    """Processes that are started in the block have this environment; ours has it no longer afterwards."""
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """This process, and those that it starts, have these variables within the block, and what they were after it."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
