@@ -9,8 +9,6 @@ import typer
 from jobs import console
 from jobs.options import Debug, bytes_of
 from pipeline.errors import InputError
-from pipeline.submission import Submission
-from pipeline.submission import submit as submit_job
 
 _INTERRUPTED = 130
 
@@ -38,6 +36,8 @@ def submit(
     debug: Debug = False,
 ) -> int:
     """Run a job on a cluster: its output comes here as it is written, and its exit code is this command's."""
+    from pipeline.submission import Submission, submit_job  # half a second that the other jobs need not wait
+
     _check(context, command)
     submission = Submission(
         command=tuple(command),

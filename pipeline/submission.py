@@ -69,7 +69,7 @@ class SubmittedJob:
             show(lines)
 
 
-def submit(address: str, submission: Submission) -> SubmittedJob:
+def submit_job(address: str, submission: Submission) -> SubmittedJob:
     """Send a job to the cluster whose dashboard is at `address`, a URL.
 
     Raises InputError if no cluster answers there, it wants another token, or it had this submission id before.
