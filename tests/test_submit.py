@@ -110,12 +110,12 @@ def test_a_submitted_job_is_like_one_that_runs_here(head: Head, tmp_path: Path) 
     code, out, errors = _end(head.submit(*arguments, *command))
     assert code == 0, out + errors
     assert "Job nightly-1 is submitted to" in errors
-    assert json.loads(out.splitlines()[-1])["config"]["lam"] == 5
+    assert json.loads(out.splitlines()[-1])["config"]["model"] == "infinite-ae"
     assert (model / "manifest.json").exists()
     job = head.job("nightly-1")
     assert job["metadata"]["owner"] == "tests" and job["driver_exit_code"] == 0
-    (sent,) = head.scratch.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*")
-    folders = {path.name for path in sent.iterdir() if path.is_dir()}
+    sent = head.scratch.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/*")
+    folders = {path.name for path in sent if path.is_dir()}
     assert folders >= {"jobs", "kernels", "pipeline"}
     assert not folders & {".git", ".venv", "tests", "benchmarks", "demo-output"}
 
