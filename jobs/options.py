@@ -18,7 +18,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Address = Annotated[
     str | None, typer.Option(help="Address of a running Ray cluster. Default: $RAY_ADDRESS, else this machine.")
 ]
-Cpus = Annotated[int | None, typer.Option(min=1, help="CPUs of a Ray started here. Default: all.")]
+Cpus = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="CPUs of a Ray started here, or to ask an autoscaled cluster for. Default: all there are."
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 MemoryLimit = Annotated[
     str | None,

@@ -1,4 +1,7 @@
-"""Jobs on a real cluster of one node, which `ray start` began and which asks for a token."""
+"""Jobs on a real cluster, which asks for a token: a head without CPUs that `ray start` began, and an autoscaler.
+
+The autoscaler is Ray's own, its cloud is this machine: a node is one more raylet here.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,11 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -35,15 +41,18 @@ class Head:
         self.address = f"http://127.0.0.1:{ports[1]}"
         self.scratch = Path(scratch)
         self.token = uuid.uuid4().hex
+        config = self.scratch / "cluster.json"
+        config.write_text(json.dumps(_autoscaled(f"127.0.0.1:{ports[0]}")))
         # The cluster's `python` is the one of these tests, and it has no other infrec than the one that is sent
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment = {**ours, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         self._process = subprocess.Popen(
-            ["ray", "start", "--head", "--block", "--num-cpus=2", "--object-store-memory=100000000"]
+            ["ray", "start", "--head", "--block", "--num-cpus=0", "--object-store-memory=100000000"]
+            + [f"--autoscaling-config={config}"]
             + [f"--temp-dir={scratch}", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
             + [f"--{name}={port}" for name, port in zip(names, ports, strict=True)],
-            env={**self.environment, "RAY_num_workers_soft_limit": "2"},
+            env={**self.environment, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"},
             cwd=scratch,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -58,8 +67,12 @@ class Head:
 
     def stop(self) -> None:
         """It and all that it has started."""
+        started = psutil.Process(self._process.pid).children(recursive=True)
         self._process.terminate()
         self._process.wait(timeout=60)
+        for process in started:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def begin(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command of a user of the cluster."""
@@ -100,6 +113,14 @@ def head() -> Iterator[Head]:
             yield head
         finally:
             head.stop()
+
+
+def test_a_job_has_an_autoscaler_bring_nodes(head: Head, tmp_path: Path) -> None:
+    """The first job of all: there is no CPU yet, nor anything else that would want one."""
+    dataset = taste_dataset(tmp_path / "data", 30, 40, seed=0)
+    code, out, errors = _end(head.submit("--", "plan", str(dataset.artefact.location), "--cpus", "2", "--json"))
+    assert code == 0, out + errors
+    assert json.loads(out.splitlines()[-1])["resources"]["cpus"] == 2
 
 
 def test_a_submitted_job_is_like_one_that_runs_here(head: Head, tmp_path: Path) -> None:
@@ -190,6 +211,35 @@ def _end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
         finally:
             process.kill()
     return process.returncode, out, errors
+
+
+def _autoscaled(address: str) -> dict[str, Any]:
+    """A cluster that begins with no CPU and may have one node with two, as `cluster.yaml` with another cloud."""
+    node = {
+        "resources": {"CPU": 2, "object_store_memory": 10**8},
+        "node_config": {},
+        "min_workers": 0,
+        "max_workers": 1,
+    }
+    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    commands = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+    return {
+        **{f"{name}_commands": [] for name in commands},
+        **{name: {} for name in ("auth", "docker", "file_mounts")},
+        **{"cluster_synced_files": [], "file_mounts_sync_continuously": False},
+        "cluster_name": "tests",
+        "max_workers": 1,
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": 10,
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": address,
+            "disable_node_updaters": True,  # a node needs no ssh and no set-up
+            "disable_launch_config_check": True,
+        },
+        "available_node_types": {"ray.head.default": head, "cpu-worker": node},
+        "head_node_type": "ray.head.default",
+    }
 
 
 def _free_ports(count: int) -> list[int]:
