@@ -125,7 +125,7 @@ def _accepted(command: str) -> str:
     """The job that a command line names, once that job has taken all its options."""
     words = shlex.split(command.replace("$(date +%F)", "2026-01-31"), comments=True)
     words = words[1:] if words[0] == "infrec" else words[3:]
-    job = typer.main.get_command(app).commands[words[0]]  # type: ignore[attr-defined]
+    job = typer.main.get_command(app).commands[words[0]]
     taken = job.make_context(words[0], words[1:])
     if words[0] == "submit":
         _accepted(shlex.join(["infrec", *taken.params["command"]]))
