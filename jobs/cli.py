@@ -10,7 +10,7 @@ import traceback
 
 import typer
 
-from jobs import demo, distill, evaluate, export, fit, generate, ingest, perturb, plan, recommend, sweep
+from jobs import demo, distill, evaluate, export, fit, generate, ingest, perturb, plan, recommend, submit, sweep
 from jobs.console import note
 from pipeline.errors import InputError
 
@@ -35,6 +35,8 @@ for job in (
     sweep.sweep,
 ):
     app.command()(job)
+# What follows the job that is submitted is that job's own
+app.command(context_settings={"allow_interspersed_args": False})(submit.submit)
 
 _INTERRUPTED = 130
 # Typer carries its own copy of Click and exports only leaves of its errors: this is the root of the user's mistakes

@@ -18,7 +18,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Address = Annotated[
     str | None, typer.Option(help="Address of a running Ray cluster. Default: $RAY_ADDRESS, else this machine.")
 ]
-Cpus = Annotated[int | None, typer.Option(min=1, help="CPUs of a Ray started here. Default: all.")]
+Cpus = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="CPUs of a Ray started here, or to ask an autoscaled cluster for. Default: all there are."
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 MemoryLimit = Annotated[
     str | None,
@@ -28,13 +33,13 @@ MemoryLimit = Annotated[
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
-def bytes_of(text: str | None) -> int | None:
+def bytes_of(text: str | None, option: str = "--memory-limit") -> int | None:
     """Bytes of a size such as `800MB`, `1.5GB`, `2GiB` or `1000000`; None stays None."""
     if text is None:
         return None
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper())
     if not match:
-        raise InputError(f"--memory-limit {text} is not a size: write it like 800MB, 1.5GB or 2GiB.")
+        raise InputError(f"{option} {text} is not a size: write it like 800MB, 1.5GB or 2GiB.")
     return int(float(match[1]) * _UNITS[match[2]])
 
 

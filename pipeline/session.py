@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a CPU task l
 
 import psutil
 import ray
+from ray.autoscaler.sdk import request_resources
 
 # One thread a worker, so that k workers on k cores do not fight and the bytes of a result do not depend on the number
 # of cores. XLA's CPU client takes its thread count from NPROC, BLAS from its own variables; all before the import.
@@ -26,6 +28,9 @@ os.environ["NPROC"] = "1"
 MIB = 1 << 20
 OBJECT_STORE_BYTES = 1024 * MIB
 """Slices and blocks pass through the object store and are consumed at once: it need not grow with the data."""
+
+NODES_SECONDS = 900.0
+"""What a cloud may take to start a node. Ray gives a submitted job as long."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Cluster:
 def ray_session(*, address: str | None = None, cpus: int | None = None) -> Iterator[Cluster]:
     """Connect to the cluster at `address` (or $RAY_ADDRESS), else start Ray on this machine with `cpus` CPUs.
 
+    An autoscaled cluster is asked for `cpus` CPUs and given time to have them: actors are as many as there are then.
     A session that is already open is used as it is and left open; one that is opened here is closed at the end.
     """
     opened = not ray.is_initialized()
@@ -55,8 +61,10 @@ def ray_session(*, address: str | None = None, cpus: int | None = None) -> Itera
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
+            if cpus:
+                _scale_up(cpus)
         else:
-            with _inherited(WORKER_ENVIRONMENT):  # spares every actor a process of its own making
+            with environment(WORKER_ENVIRONMENT):  # spares every actor a process of its own making
                 ray.init(
                     num_cpus=cpus,
                     object_store_memory=min(OBJECT_STORE_BYTES, psutil.virtual_memory().available // 4),
@@ -73,14 +81,24 @@ def ray_session(*, address: str | None = None, cpus: int | None = None) -> Itera
         )
     finally:
         if opened:
+            if address and cpus:
+                request_resources(bundles=[])  # idle nodes may go
             ray.shutdown()
 
 
+def _scale_up(cpus: int) -> None:
+    """Ask for nodes, and wait for them; after NODES_SECONDS go on with what there is, which changes no byte."""
+    request_resources(num_cpus=cpus)
+    deadline = time.monotonic() + NODES_SECONDS
+    while ray.cluster_resources().get("CPU", 0) < cpus and time.monotonic() < deadline:
+        time.sleep(1)
+
+
 @contextmanager
-def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
-    """Processes that are started in the block have this environment; ours has it no longer afterwards."""
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """This process, and those that it starts, have these variables within the block, and what they were after it."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
