@@ -96,7 +96,9 @@ def cost_figure(findings: Findings, board: Artboard = Artboard.WIDE) -> Figure |
     ]
     for axes, (learner, column, title, unit) in zip(axes_list, quantities, strict=True):
         for method, points in shown[learner].items():
-            draw(axes, method, [point.budget for point in points], *_moments(points, column))
+            # No bands: how a clock scatters says nothing of seeds
+            means = [point.mean(column) for point in points]
+            draw(axes, method, [point.budget for point in points], means, [0.0] * len(points))
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(EngFormatter(unit=unit, sep="\N{NO-BREAK SPACE}"))
         axes.yaxis.set_minor_locator(NullLocator())

@@ -140,7 +140,8 @@ class Bench:
             config, users = summary.manifest.config, jnp.asarray(summary_matrix(summary))
             ntk, lam = NTK(**config["ntk"]), config["lambda"]
             solve_summary(ntk, users, lam).block_until_ready()  # compiles
-            seconds = _seconds(lambda: solve_summary(ntk, users, lam).block_until_ready())
+            # So short that another process may take longer than it does: the best of three
+            seconds = min(_seconds(lambda: solve_summary(ntk, users, lam).block_until_ready()) for _ in range(3))
             if trial.method == Method.NYSTROM:
                 seconds = made_in  # its coefficients are fitted to all users
             return {**self._metrics(trial, summary), "training_seconds": seconds}
