@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from pipeline.session import Cluster, ray_session
 from pipeline.workers import Pool
+
+# Shells start background jobs deaf to Ctrl-C, and what these start is deaf as well: the tests that send it are not
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
