@@ -66,6 +66,7 @@ def ray_session(*, address: str | None = None, cpus: int | None = None) -> Itera
         else:
             with environment(WORKER_ENVIRONMENT):  # spares every actor a process of its own making
                 ray.init(
+                    "local",  # else Ray joins a cluster that someone started on this machine, and refuses the rest
                     num_cpus=cpus,
                     object_store_memory=min(OBJECT_STORE_BYTES, psutil.virtual_memory().available // 4),
                     include_dashboard=False,

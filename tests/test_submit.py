@@ -115,6 +115,15 @@ def head() -> Iterator[Head]:
             head.stop()
 
 
+def test_without_an_address_a_job_has_a_ray_of_its_own(head: Head) -> None:
+    """Though one was begun on this machine, of which Ray keeps a note."""
+    code = "from pipeline.session import ray_session\nwith ray_session(cpus=3) as cluster: print(cluster.cpus)"
+    run = head.begin(sys.executable, "-c", code, RAY_AUTH_MODE="disabled")
+    printed, said = run.communicate(timeout=60)
+    assert run.returncode == 0, said
+    assert printed.split()[-1] == "3"
+
+
 def test_a_job_has_an_autoscaler_bring_nodes(head: Head, tmp_path: Path) -> None:
     """The first job of all: there is no CPU yet, nor anything else that would want one."""
     dataset = taste_dataset(tmp_path / "data", 30, 40, seed=0)
