@@ -21,7 +21,7 @@ from pipeline.recommenders.base import VALIDATION
 from pipeline.recommenders.ease import EASEConfig, plan_ease
 from pipeline.recommenders.infinite_ae import InfiniteAEConfig, plan_infinite_ae
 from pipeline.recommenders.mf import MF, MFConfig, plan_mf
-from pipeline.recommenders.nystrom import LandmarkSampling, Nystrom, NystromConfig, plan_nystrom
+from pipeline.recommenders.nystrom import LANDMARKS, LandmarkSampling, Nystrom, NystromConfig, plan_nystrom
 from pipeline.scoring import evaluate, open_model
 from pipeline.workers import Pool
 from tests import oracles
@@ -105,7 +105,9 @@ class Fitted:
         if isinstance(self.model, MF):
             return oracles.mf_scores(self.model.items, dense, lam=parameters["lambda"], alpha=parameters["alpha"])
         if isinstance(self.model, Nystrom):
-            landmarks = self.model.landmarks.rows.toarray().astype(float)
+            landmarks = np.zeros((len(self.model.dual), dense.shape[1]))
+            for row, landmark in zip(landmarks, self.artefact.table(LANDMARKS).to_pylist(), strict=True):
+                row[landmark["items"]] = landmark["weights"]
             lam, p, q = parameters["lambda"], parameters["p"], parameters["q"]
             return oracles.nystrom_scores(self.train, dense, landmarks, lam=lam, p=p, q=q)
         lam, p, q = parameters["lambda"], parameters["p"], parameters["q"]
