@@ -21,10 +21,17 @@ class Kill:
     def __call__(self, phase: str, done: int, total: int, detail: str = "") -> None:
         if phase.startswith(self._phase) and not self.killed:
             assert done < total
-            names = {process: process.cmdline() for process in psutil.Process().children(recursive=True)}
-            victims = [process for process, words in names.items() if words[:1] and PoolActor.__name__ in words[0]]
-            os.kill(victims[0].pid, signal.SIGKILL)
-            self.killed = victims[0].pid
+            victim = next(filter(_is_actor, psutil.Process().children(recursive=True)))
+            os.kill(victim.pid, signal.SIGKILL)
+            self.killed = victim.pid
+
+
+def _is_actor(process: psutil.Process) -> bool:
+    try:
+        title = process.cmdline()[:1]
+    except psutil.Error:  # has just ended
+        return False
+    return bool(title) and PoolActor.__name__ in title[0]
 
 
 def finished_parts(out: Path) -> dict[str, int]:
