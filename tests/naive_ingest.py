@@ -80,8 +80,12 @@ def _reason_to_drop(row: Row, config: IngestConfig) -> Dropped | None:
         return Dropped.BAD_RATING
     if config.threshold is not None and row["rating"] < config.threshold:
         return Dropped.BELOW_THRESHOLD
-    if config.split.needs_timestamp and row["timestamp"] is None:
+    if (config.split.needs_timestamp or config.since or config.until) and row["timestamp"] is None:
         return Dropped.NO_TIME
+    if config.since is not None and row["timestamp"] < int(config.since):
+        return Dropped.TOO_EARLY
+    if config.until is not None and row["timestamp"] >= int(config.until):
+        return Dropped.TOO_LATE
     if config.split == Split.COLUMN and row["split"] not in PART_NAMES:
         return Dropped.OTHER_SPLIT
     return None
@@ -122,7 +126,7 @@ def _split(kept: dict[tuple[Any, Any], int], config: IngestConfig, result: Naive
         )
         part, held_out = assign(config.split, rows, seed=config.seed, cuts=cuts)
         lists = [[item for item, p in zip(items, part, strict=True) if p == number] for number in range(3)]
-        if lists[0]:
+        if lists[0] or config.split == Split.STABLE:
             result.histories[user] = (bool(held_out[0]), lists[0], lists[1], lists[2])
         else:
             result.dropped[Dropped.NOT_TRAINED] += len(items)

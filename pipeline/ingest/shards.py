@@ -118,7 +118,7 @@ def _split_users(
     """The bucket's table of users, and the rows dropped with users of whom nothing is left to train on.
 
     Such a user (all of them after the temporal cut; given only validation and test rows) has no context to be
-    recommended anything from, in training or in evaluation.
+    recommended anything from, in training or in evaluation. Only a split that is to last keeps it.
     """
     alive = bucket.surviving(numbering.index >= 0, sharding.min_user_interactions)
     user, item = bucket.user[alive], bucket.item[alive]
@@ -132,18 +132,18 @@ def _split_users(
 
     slot = user.astype(np.int64) * len(PARTS) + part
     lengths = np.bincount(slot, minlength=len(bucket.user_ids) * len(PARTS)).reshape(-1, len(PARTS))
-    trained = lengths[:, 0] > 0
-    dropped = {Dropped.NOT_TRAINED.value: int(lengths[~trained].sum())}
+    kept = lengths.any(axis=1) if sharding.split.keeps_untrained_users else lengths[:, 0] > 0
+    dropped = {Dropped.NOT_TRAINED.value: int(lengths[~kept].sum())}
     keys = slot << 32 | numbering.index[item]
     keys.sort()  # by user, part and item index at once
-    keys = keys[trained[(keys >> 32) // len(PARTS)]]
+    keys = keys[kept[(keys >> 32) // len(PARTS)]]
     part_of_key = (keys >> 32) % len(PARTS)
     columns = {
-        "user_id": bucket.user_ids.filter(pa.array(trained)),
-        "held_out": pa.array(held_out[trained]),
+        "user_id": bucket.user_ids.filter(pa.array(kept)),
+        "held_out": pa.array(held_out[kept]),
     }
     for number, name in enumerate(PARTS):
-        offsets = np.concatenate([[0], np.cumsum(lengths[trained, number])]).astype(np.int32)
+        offsets = np.concatenate([[0], np.cumsum(lengths[kept, number])]).astype(np.int32)
         indices = keys[part_of_key == number].astype(np.int32)  # the lower half
         columns[name] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(indices))
     return pa.table(columns), dropped
