@@ -4,6 +4,7 @@
     users-00000.parquet  user_id (as it came in), held_out (bool), train, validation, test (list<int32>, sorted
     users-00001.parquet  item indices); one file a shard, users sorted by id within it
     …
+    additions-00000.parquet …  what users gained since: `pipeline.additions`
 
 `held_out` users (strong generalisation) are never trained on: their `train` list is the context they are recommended
 from. Everyone else is trained on. At validation the context is `train`; at test it is `train` and `validation`.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +23,15 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 from jaxtyping import Int
 
+from pipeline.additions import additions_name, with_interactions, with_newcomers
 from pipeline.artefact import Artefact, Kind, Manifest
 from pipeline.storage import Location
 
 ITEMS = "items.parquet"
 PARTS = ("train", "validation", "test")
+OF_ADDITIONS = ("additions", "shard_users", "added")
+"""Counts of a dataset that has grown since its shards were written: how often, users of each shard, interactions."""
+COLUMNS = ("user_id", "held_out", *PARTS)
 
 
 def shard_name(index: int) -> str:
@@ -127,12 +133,43 @@ class Dataset:
     def num_shards(self) -> int:
         return int(self.manifest.counts["shards"])
 
+    def counts_of_whole_shards(self) -> dict[str, Any]:
+        """The manifest's counts, as they are once every shard is written anew."""
+        return {name: count for name, count in self.manifest.counts.items() if name not in OF_ADDITIONS}
+
     def items(self) -> pa.Table:
         """item_id, train_count; row i is item index i."""
         return self.artefact.table(ITEMS)
 
     def shard(self, index: int) -> Histories:
-        return Histories.of(self.artefact.table(shard_name(index)), self.num_items)
+        return Histories.of(self.shard_table(index), self.num_items)
+
+    def shard_table(self, index: int, columns: Sequence[str] = COLUMNS) -> pa.Table:
+        """Some columns of a shard's users with all that they gained: every reader of shards comes through here."""
+        users, additions = self._layers(index, columns)
+        return with_interactions(users, additions) if additions else users
+
+    def find(self, index: int, user_ids: pa.Array) -> tuple[Int[np.ndarray, " users"], pa.Table]:
+        """The rows of these users in a shard, −1 for those that it has not, and the columns `PARTS` of the others."""
+        users, additions = self._layers(index, ["user_id", *PARTS])
+        row = pc.fill_null(pc.index_in(user_ids, users["user_id"].combine_chunks()), -1).to_numpy()
+        there = row[row >= 0]
+        return row, with_interactions(users.select(PARTS).take(pa.array(there)), additions, there)
+
+    def _layers(self, index: int, columns: Sequence[str]) -> tuple[pa.Table, list[pa.Table]]:
+        """All users of a shard with what it has of their histories, and what was added to these."""
+        users = self.artefact.table(shard_name(index), columns=list(columns))
+        names = ["row", *(name for name in columns if name != "held_out")]
+        additions = [
+            pq.ParquetFile(pa.BufferReader(self.artefact.read(additions_name(number)))).read_row_group(index, names)
+            for number in range(self.additions)
+        ]
+        return with_newcomers(users, additions), additions
+
+    @property
+    def additions(self) -> int:
+        """How many times the dataset has grown since its shards were written."""
+        return int(self.manifest.counts.get("additions", 0))
 
     @property
     def num_training_users(self) -> int:
@@ -148,7 +185,7 @@ class Dataset:
         start, stop = (self.num_users * bound // parts for bound in (index, index + 1))
         cuts: list[ShardSlice] = []
         first = 0
-        for shard, size in enumerate(self._shard_sizes()):
+        for shard, size in enumerate(self.shard_sizes()):
             low, high = max(start - first, 0), min(stop - first, size)
             if low < high:
                 cuts.append(ShardSlice(shard, slice(low, high)))
@@ -157,18 +194,21 @@ class Dataset:
 
     def table(self, cut: ShardSlice, columns: list[str]) -> pa.Table:
         """Some columns of a slice of a shard."""
-        return self.artefact.table(shard_name(cut.shard), columns=columns)[cut.users]
+        return self.shard_table(cut.shard, columns)[cut.users]
 
     def slices(self, users: int) -> list[ShardSlice]:
         """The whole dataset in order, cut into slices of up to `users` users that do not cross shards."""
         return [
             ShardSlice(shard, slice(start, min(start + users, size)))
-            for shard, size in enumerate(self._shard_sizes())
+            for shard, size in enumerate(self.shard_sizes())
             for start in range(0, size, users)
         ]
 
-    def _shard_sizes(self) -> Iterator[int]:
-        """Users of every shard, from the files' footers."""
+    def shard_sizes(self) -> Iterator[int]:
+        """Users of every shard, from the files' footers; of a dataset that has grown, from the manifest."""
+        if self.additions:
+            yield from self.manifest.counts["shard_users"]
+            return
         for index in range(self.num_shards):
             location = self.artefact.location / shard_name(index)
             with location.filesystem.open_input_file(location.path) as source:
@@ -197,12 +237,11 @@ class Dataset:
     def _training_lists(self) -> Iterator[pa.ListArray]:
         """Of every shard the train lists of the users that models are trained on."""
         for index in range(self.num_shards):
-            table = self.artefact.table(shard_name(index), columns=["held_out", "train"])
-            yield training_lists(table)
+            yield training_lists(self.shard_table(index, ["held_out", "train"]))
 
     def histories(self) -> Histories:
         """All users, in shard order: for datasets whose sparse interactions fit in memory."""
-        tables = [self.artefact.table(shard_name(index)) for index in range(self.num_shards)]
+        tables = [self.shard_table(index) for index in range(self.num_shards)]
         return Histories.of(pa.concat_tables(tables), self.num_items)
 
 

@@ -51,7 +51,7 @@ def perturb(dataset: Dataset, writer: ArtefactWriter, config: PerturbConfig, *, 
     column = items.schema.get_field_index("train_count")
     items = items.set_column(column, items.schema.field(column), pa.array(train_counts))
     files[ITEMS] = writer.write_table(ITEMS, items)
-    counts = dataset.manifest.counts
+    counts = dataset.counts_of_whole_shards()
     artefact = writer.publish(
         config=asdict(config),
         inputs={"dataset": dataset.manifest.fingerprint()},
@@ -74,7 +74,7 @@ class _Shard:
 
 
 def _write_shard(index: int, dataset: Dataset, staging: Location, config: PerturbConfig) -> _Shard:
-    table = dataset.artefact.table(shard_name(index))
+    table = dataset.shard_table(index)
     histories = Histories.of(table, dataset.num_items)
     train, added, removed = _perturbed(histories, config, np.random.default_rng([config.seed, index]))
     column = table.schema.get_field_index("train")

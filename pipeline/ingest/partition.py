@@ -30,7 +30,7 @@ from pipeline.ingest.splits import PART_NAMES
 from pipeline.ingest.timestamps import parse_time, sortable
 from pipeline.progress import Report
 from pipeline.storage import Location
-from pipeline.tasks import each
+from pipeline.tasks import Run, each
 
 _PARTS_AT_ONCE = 64  # whose items the driver holds beside the vocabulary
 
@@ -157,14 +157,14 @@ def select(table: pa.Table, selection: Selection) -> tuple[pa.Table, Counter[str
     return kept if alive.all() else kept.filter(pa.array(alive)), dropped
 
 
-def number_items(work: Location, parts: int, report: Report) -> pa.Array:
+def number_items(work: Location, parts: int, report: Report, run: Run = each) -> pa.Array:
     """Number the items of all parts: returns the sorted vocabulary and writes each part's positions in it."""
     distinct = _items(work, 0)
     for first in range(0, parts, _PARTS_AT_ONCE):
         some = [_items(work, part) for part in range(first, min(first + _PARTS_AT_ONCE, parts))]
         distinct = pa.chunked_array([distinct, *some]).unique()
     vocabulary = distinct.take(pc.sort_indices(distinct))
-    for done, _ in enumerate(each(_number_part, range(parts), work, vocabulary), start=1):
+    for done, _ in enumerate(run(_number_part, range(parts), work, vocabulary), start=1):
         report("number items", done, parts)
     return vocabulary
 

@@ -30,7 +30,7 @@ from pipeline.ingest.logs import Column, FoundFile, Role, find_files
 from pipeline.ingest.opening import open_log
 from pipeline.ingest.partition import Dropped, Partitioning, number_items, partition
 from pipeline.ingest.pieces import Piece, cut
-from pipeline.ingest.selection import cut_at, filter_items, known_index, number_kept
+from pipeline.ingest.selection import cut_at, filter_items, known_ids, known_index, number_kept
 from pipeline.ingest.shards import USER_COUNTS, Numbering, Sharding, write_shard
 from pipeline.ingest.splits import Split
 from pipeline.ingest.timestamps import parse_time
@@ -76,7 +76,7 @@ def _ingest(
 ) -> Dataset:
     work = writer.work
     log = open_log(found, config.names, config.needed, on_bad_file=config.on_bad_file, work=work, report=report)
-    known_ids = _known_ids(known, log.columns[Role.ITEM])
+    earlier = known_ids(known, log.columns[Role.ITEM])
     pieces = cut(log.files, config.piece_rows)
     rows = sum(piece.rows for piece in pieces)
     parts = sum(piece.parts for piece in pieces)
@@ -96,7 +96,7 @@ def _ingest(
     )
     in_question = np.ones(len(vocabulary), dtype=bool)
     if config.known_items_only:
-        in_question = known_index(vocabulary, known_ids) >= 0
+        in_question = known_index(vocabulary, earlier) >= 0
     keep_item, users = filter_items(
         buckets,
         sharding,
@@ -108,7 +108,7 @@ def _ingest(
         report=report,
     )
     _refuse_if_empty(int(keep_item.sum()), rows, dropped)
-    item_ids, numbering = number_kept(vocabulary, keep_item, known_ids)
+    item_ids, numbering = number_kept(vocabulary, keep_item, earlier)
     interactions = rows - dropped.total()
     cuts = _cuts(config, log.columns, buckets, sharding, numbering, interactions, report)
 
@@ -142,16 +142,6 @@ def _ingest(
         files=files,
     )
     return Dataset(artefact)
-
-
-def _known_ids(known: Artefact | None, item: Column) -> pa.Array:
-    """The ids of the items whose indices are given, in their order."""
-    if known is None:
-        return pa.array([], item.type)
-    ids = known.table(ITEMS)["item_id"].combine_chunks()
-    if pa.types.is_string(ids.type) != pa.types.is_string(item.type):
-        raise InputError(f"The log's item ids ({item.name}) are {item.type}, those of {known.location} are {ids.type}.")
-    return ids
 
 
 def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Counter[str]:
