@@ -75,7 +75,7 @@ def test_a_dataset_grows(bucket: Bucket, cluster: Cluster) -> None:
     first = ingest([bucket.uri("nights/0.parquet")], bucket.uri("small"), config)
     grow(first, [bucket.uri("nights/1.parquet")], bucket.uri("grown"), bucket.uri("fresh"), config)
     found = as_naive(Dataset.open(bucket.uri("grown")))
-    assert {user: sorted(sum(lists, [])) for user, (_, *lists) in found.histories.items()} == {
+    assert {user: sorted(a + b + c) for user, (_, a, b, c) in found.histories.items()} == {
         1: [10, 20, 30],
         2: [10],
         3: [10],

@@ -99,7 +99,8 @@ def _counts(
     newcomer: np.ndarray, old: list[Int64[np.ndarray, " known"]], new: list[Int64[np.ndarray, " gained"]]
 ) -> Counter[str]:
     """By how much `shards.USER_COUNTS` grow, of users (bool) and keys of user and item."""
-    counts = Counter({name: len(keys) for name, keys in zip(PARTS, new, strict=True)}, users=int(newcomer.sum()))
+    counts: Counter[str] = Counter(users=int(newcomer.sum()))
+    counts.update({name: len(keys) for name, keys in zip(PARTS, new, strict=True)})
     for number, name in list(enumerate(PARTS))[1:]:
         had, has = np.zeros(len(newcomer), dtype=bool), np.zeros(len(newcomer), dtype=bool)
         has[new[number] >> 32] = True
@@ -114,4 +115,5 @@ def _without(keys: Int64[np.ndarray, " keys"], known: Int64[np.ndarray, " known"
     if len(known) == 0:
         return keys
     at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    return keys[known[at] != keys]
+    missing: np.ndarray = keys[known[at] != keys]
+    return missing

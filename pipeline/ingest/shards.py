@@ -132,7 +132,7 @@ def _split_users(
 
     slot = user.astype(np.int64) * len(PARTS) + part
     lengths = np.bincount(slot, minlength=len(bucket.user_ids) * len(PARTS)).reshape(-1, len(PARTS))
-    kept = lengths.any(axis=1) if sharding.split.keeps_untrained_users else lengths[:, 0] > 0
+    kept = (lengths if sharding.split.keeps_untrained_users else lengths[:, :1]).sum(axis=1) > 0
     dropped = {Dropped.NOT_TRAINED.value: int(lengths[~kept].sum())}
     keys = slot << 32 | numbering.index[item]
     keys.sort()  # by user, part and item index at once
