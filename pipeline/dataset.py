@@ -4,7 +4,7 @@
     users-00000.parquet  user_id (as it came in), held_out (bool), train, validation, test (list<int32>, sorted
     users-00001.parquet  item indices); one file a shard, users sorted by id within it
     …
-    additions-00000.parquet …  what users gained since: `pipeline.additions`
+    additions-00000.parquet …  what each shard's users gained since: `pipeline.additions`
 
 `held_out` users (strong generalisation) are never trained on: their `train` list is the context they are recommended
 from. Everyone else is trained on. At validation the context is `train`; at test it is `train` and `validation`.
@@ -23,14 +23,13 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 from jaxtyping import Int
 
-from pipeline.additions import additions_name, with_interactions, with_newcomers
+from pipeline.additions import PARTS, additions_name, with_additions
 from pipeline.artefact import Artefact, Kind, Manifest
 from pipeline.storage import Location
 
 ITEMS = "items.parquet"
-PARTS = ("train", "validation", "test")
-OF_ADDITIONS = ("additions", "shard_users", "added")
-"""Counts of a dataset that has grown since its shards were written: how often, users of each shard, interactions."""
+OF_ADDITIONS = ("added", "shard_users")
+"""Counts of a dataset that has grown since its shards were written: interactions in additions, users of each shard."""
 COLUMNS = ("user_id", "held_out", *PARTS)
 
 
@@ -146,30 +145,16 @@ class Dataset:
 
     def shard_table(self, index: int, columns: Sequence[str] = COLUMNS) -> pa.Table:
         """Some columns of a shard's users with all that they gained: every reader of shards comes through here."""
-        users, additions = self._layers(index, columns)
-        return with_interactions(users, additions) if additions else users
+        shard, addition = self.layers(index, columns)
+        return shard if addition is None else with_additions(shard, addition)
 
-    def find(self, index: int, user_ids: pa.Array) -> tuple[Int[np.ndarray, " users"], pa.Table]:
-        """The rows of these users in a shard, −1 for those that it has not, and the columns `PARTS` of the others."""
-        users, additions = self._layers(index, ["user_id", *PARTS])
-        row = pc.fill_null(pc.index_in(user_ids, users["user_id"].combine_chunks()), -1).to_numpy()
-        there = row[row >= 0]
-        return row, with_interactions(users.select(PARTS).take(pa.array(there)), additions, there)
-
-    def _layers(self, index: int, columns: Sequence[str]) -> tuple[pa.Table, list[pa.Table]]:
-        """All users of a shard with what it has of their histories, and what was added to these."""
-        users = self.artefact.table(shard_name(index), columns=list(columns))
-        names = ["row", *(name for name in columns if name != "held_out")]
-        additions = [
-            pq.ParquetFile(pa.BufferReader(self.artefact.read(additions_name(number)))).read_row_group(index, names)
-            for number in range(self.additions)
-        ]
-        return with_newcomers(users, additions), additions
-
-    @property
-    def additions(self) -> int:
-        """How many times the dataset has grown since its shards were written."""
-        return int(self.manifest.counts.get("additions", 0))
+    def layers(self, index: int, columns: Sequence[str] = COLUMNS) -> tuple[pa.Table, pa.Table | None]:
+        """Some columns of a shard as it was written, and what was added since, if anything."""
+        shard = self.artefact.table(shard_name(index), columns=list(columns))
+        if additions_name(index) not in self.manifest.files:
+            return shard, None
+        added = ["row", "user_id", *(name for name in columns if name in PARTS)]
+        return shard, self.artefact.table(additions_name(index), columns=added)
 
     @property
     def num_training_users(self) -> int:
@@ -206,7 +191,7 @@ class Dataset:
 
     def shard_sizes(self) -> Iterator[int]:
         """Users of every shard, from the files' footers; of a dataset that has grown, from the manifest."""
-        if self.additions:
+        if "shard_users" in self.manifest.counts:
             yield from self.manifest.counts["shard_users"]
             return
         for index in range(self.num_shards):

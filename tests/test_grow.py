@@ -69,7 +69,7 @@ def grown_by_night(folder: Path, logs: list[list[Row]], id_type: pa.DataType) ->
 
 
 def by_id(dataset: Dataset) -> NaiveDataset:
-    naive = as_naive(dataset, sorted_users=not dataset.additions)
+    naive = as_naive(dataset, sorted_users="added" not in dataset.manifest.counts)
     return NaiveDataset(naive.histories, sorted(naive.items), naive.dropped)
 
 

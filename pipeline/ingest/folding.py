@@ -7,15 +7,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Int64
 
-from pipeline.additions import keys_of, lists_of_keys
+from pipeline.additions import (
+    addition_of,
+    additions_name,
+    keys_of,
+    lists_of,
+    merged,
+    with_additions,
+    with_newcomers,
+)
 from pipeline.artefact import FileRecord, parquet_bytes
 from pipeline.dataset import PARTS, Dataset, shard_name
 from pipeline.ingest.buckets import gather
 from pipeline.ingest.hashing import hash_ids
-from pipeline.ingest.shards import Numbering
-from pipeline.ingest.splits import TEST, Interactions, Split, assign
+from pipeline.ingest.shards import Numbering, user_counts
+from pipeline.ingest.splits import TEST, TRAIN, Interactions, Split, assign
 from pipeline.storage import Location
 
 
@@ -24,13 +33,12 @@ class Growth:
     """What the folding of every shard has in common."""
 
     previous: Dataset
-    shard_users: list[int]
-    """Of the previous dataset."""
-    user_type: pa.DataType
     numbering: Numbering
     seed: int
     work: Location
     parts: int
+    grown: Location
+    """Where additions are written."""
     fresh: Location
     """Where the dataset of what is new and held out is being written."""
 
@@ -40,11 +48,14 @@ class Folded:
     """What one shard gained."""
 
     index: int
-    addition: pa.Table
-    """`pipeline.additions`."""
-    newcomers: int
+    users: int
+    """All that it has now."""
+    addition: FileRecord | None
+    """None: nothing is new."""
     counts: Counter[str]
     """By how much the counts of users and interactions grow, below 0 where they shrink."""
+    train_counts: np.ndarray
+    """int64 [items]: new train interactions."""
     duplicates: int
     """Rows whose user and item were known, or came twice."""
     fresh: FileRecord
@@ -52,62 +63,41 @@ class Folded:
 
 
 def fold(index: int, growth: Growth) -> Folded:
-    """Gather the new rows of a shard's users, and leave out what the shard has."""
+    """Gather the new rows of a shard's users, leave out what the shard has, and write its additions anew."""
     bucket = gather(index, growth.work, growth.parts, keep_last=False)
-    user_ids = bucket.user_ids.cast(growth.user_type)
-    row, table = growth.previous.find(index, user_ids)
-    known, newcomer = np.flatnonzero(row >= 0), row < 0
-    row = np.where(newcomer, growth.shard_users[index] + np.cumsum(newcomer) - 1, row)
+    shard, before = growth.previous.layers(index)
+    if before is None:
+        before = addition_of(shard["user_id"].combine_chunks()[:0], [np.empty(0, np.int64)] * len(PARTS))
+    known_ids = with_newcomers(shard, before)["user_id"].combine_chunks()
+    row = pc.fill_null(pc.index_in(bucket.user_ids.cast(known_ids.type), known_ids), -1).to_numpy()
+    newcomer = row < 0
+    row = np.where(newcomer, len(known_ids) + np.cumsum(newcomer) - 1, row)
 
     hashes = growth.numbering.hashes[bucket.item]
     rows = Interactions(user=bucket.user, item_hash=hashes, user_hash=hash_ids(bucket.user_ids))
     part, _ = assign(Split.STABLE, rows, seed=growth.seed)
-    key = bucket.user.astype(np.int64) << 32 | growth.numbering.index[bucket.item]
-    old = [np.sort(keys_of(table[name], known), kind="stable") for name in PARTS]
-    new = [_without(np.sort(key[part == number]), old[number]) for number in range(len(PARTS))]
+    key = row[bucket.user] << 32 | growth.numbering.index[bucket.item]
+    added = [keys_of(before[name], before["row"].to_numpy()) for name in PARTS]
+    new = [_without(np.sort(key[part == number]), keys_of(shard[name])) for number, name in enumerate(PARTS)]
+    new = [_without(keys, earlier) for keys, earlier in zip(new, added, strict=True)]
 
-    gained = np.zeros(len(row), dtype=bool)
-    for keys in new:
-        gained[keys >> 32] = True
-    addition = {"row": pa.array(row, pa.int32()), "user_id": user_ids}
-    addition |= {name: lists_of_keys(keys, len(row)) for name, keys in zip(PARTS, new, strict=True)}
-    fresh = _fresh(user_ids, old, new)
-    content = parquet_bytes(fresh)
-    (growth.fresh / shard_name(index)).write(content)
+    came_before = before["user_id"].combine_chunks().drop_null()
+    newcomers = pa.concat_arrays([came_before, bucket.user_ids.cast(known_ids.type).filter(pa.array(newcomer))])
+    addition = addition_of(newcomers, [merged(*pair) for pair in zip(added, new, strict=True)])
+    judged = np.unique(new[TEST] >> 32)
+    fresh = with_additions(shard, addition, judged)
+    fresh = fresh.set_column(fresh.column_names.index("test"), "test", lists_of(new[TEST], judged))
+    users = len(known_ids) + int(newcomer.sum())
     return Folded(
         index=index,
-        addition=pa.table(addition).filter(pa.array(gained)),
-        newcomers=int(newcomer.sum()),
-        counts=_counts(newcomer, old, new),
-        duplicates=bucket.duplicates + len(key) - sum(len(keys) for keys in new),
-        fresh=FileRecord.of(content),
-        fresh_counts=_counts(np.ones(len(fresh), dtype=bool), [], [keys_of(fresh[name]) for name in PARTS]),
+        users=users,
+        addition=_written(growth.grown / additions_name(index), addition) if any(map(len, new)) else None,
+        counts=_grown_by(shard, added, new, len(known_ids), users),
+        train_counts=np.bincount(new[TRAIN].astype(np.int32), minlength=growth.numbering.num_items),  # the lower half
+        duplicates=bucket.duplicates + len(key) - sum(map(len, new)),
+        fresh=_written(growth.fresh / shard_name(index), fresh),
+        fresh_counts=user_counts(fresh),
     )
-
-
-def _fresh(user_ids: pa.Array, old: list[np.ndarray], new: list[np.ndarray]) -> pa.Table:
-    """The users with new test interactions: all of their train and validation ones, and these test ones."""
-    judged = np.unique(new[TEST] >> 32)
-    together = [np.sort(np.concatenate(keys), kind="stable") for keys in zip(old, new, strict=True)]
-    together[TEST] = new[TEST]
-    lists = [lists_of_keys(keys, len(user_ids)).take(pa.array(judged)) for keys in together]
-    held_out = pa.array(np.zeros(len(judged), dtype=bool))
-    return pa.table([user_ids.take(pa.array(judged)), held_out, *lists], names=["user_id", "held_out", *PARTS])
-
-
-def _counts(
-    newcomer: np.ndarray, old: list[Int64[np.ndarray, " known"]], new: list[Int64[np.ndarray, " gained"]]
-) -> Counter[str]:
-    """By how much `shards.USER_COUNTS` grow, of users (bool) and keys of user and item."""
-    counts: Counter[str] = Counter(users=int(newcomer.sum()))
-    counts.update({name: len(keys) for name, keys in zip(PARTS, new, strict=True)})
-    for number, name in list(enumerate(PARTS))[1:]:
-        had, has = np.zeros(len(newcomer), dtype=bool), np.zeros(len(newcomer), dtype=bool)
-        has[new[number] >> 32] = True
-        if old:
-            had[old[number] >> 32] = True
-        counts[f"users_without_{name}"] = int(np.sum(newcomer & ~has)) - int(np.sum(~newcomer & ~had & has))
-    return counts
 
 
 def _without(keys: Int64[np.ndarray, " keys"], known: Int64[np.ndarray, " known"]) -> Int64[np.ndarray, " new"]:
@@ -117,3 +107,22 @@ def _without(keys: Int64[np.ndarray, " keys"], known: Int64[np.ndarray, " known"
     at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
     missing: np.ndarray = keys[known[at] != keys]
     return missing
+
+
+def _grown_by(shard: pa.Table, added: list[np.ndarray], new: list[np.ndarray], known: int, users: int) -> Counter[str]:
+    """By how much `shards.USER_COUNTS` grow from `known` users, with what was added to the shard, to all of them."""
+    counts = Counter(users=users - known)
+    for number, name in enumerate(PARTS):
+        counts[name] = len(new[number])
+        if number != TRAIN:
+            sizes = np.bincount(added[number] >> 32, minlength=users)
+            sizes[: len(shard)] += pc.list_value_length(shard[name]).to_numpy()
+            with_new = sizes + np.bincount(new[number] >> 32, minlength=users)
+            counts[f"users_without_{name}"] = int(np.sum(with_new == 0)) - int(np.sum(sizes[:known] == 0))
+    return counts
+
+
+def _written(location: Location, table: pa.Table) -> FileRecord:
+    content = parquet_bytes(table)
+    location.write(content)
+    return FileRecord.of(content)

@@ -1,9 +1,9 @@
 """More of a log into a dataset of it: the cost is that of the new rows and of reading the shards once.
 
 The new rows are partitioned and gathered as in `pipeline.ingest.run`, with the dataset's own shards as buckets. Each
-shard is asked which of its users and interactions it knows; what is new goes into one file of additions
-(`pipeline.additions`), and all other files are taken over without being copied. When additions have become many, the
-shards are written anew.
+shard is asked which of its users and interactions it knows; what is new goes into its file of additions
+(`pipeline.additions`), and the shards are taken over without being copied. When additions have become many, these are
+written anew.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.additions import additions_name
-from pipeline.artefact import Artefact, ArtefactWriter, FileRecord, Kind, Manifest
-from pipeline.dataset import ITEMS, OF_ADDITIONS, PARTS, Dataset, shard_name
+from pipeline.artefact import Artefact, ArtefactWriter, Kind, Manifest
+from pipeline.dataset import ITEMS, PARTS, Dataset, shard_name
 from pipeline.errors import InputError
 from pipeline.ingest.compaction import compact
 from pipeline.ingest.config import IngestConfig
@@ -37,7 +36,6 @@ from pipeline.storage import Location
 from pipeline.tasks import each, here
 
 MOST_ADDED = 1 / 3  # of the shards' own interactions: then these are written anew
-MOST_ADDITIONS = 50  # every reader of a shard opens all of them
 _SHARDS_HERE = 64  # read in about a second, which is what Ray's workers take to start
 
 
@@ -97,11 +95,11 @@ def _grow(
     log = open_log(found, config.names, config.needed, on_bad_file=config.on_bad_file, work=work, report=report)
     pieces = cut(log.files, config.piece_rows)
     rows, parts = sum(piece.rows for piece in pieces), sum(piece.parts for piece in pieces)
-    shards, user_type = previous.num_shards, _user_type(previous)
     known = previous.items()["item_id"].combine_chunks()
     if pieces:
-        _refuse_another_type(previous, log.columns[Role.USER], user_type)
+        _refuse_another_type(previous, log.columns[Role.USER], _user_type(previous))
         _refuse_another_type(previous, log.columns[Role.ITEM], known.type)
+    shards = previous.num_shards
     run = here if len(pieces) <= 1 and shards <= _SHARDS_HERE else each
 
     dropped: Counter[str] = Counter()
@@ -112,8 +110,8 @@ def _grow(
     vocabulary = number_items(work, parts, report, run) if parts else known[:0]
     item_ids, numbering = number_kept(vocabulary.cast(known.type), np.ones(len(vocabulary), dtype=bool), known)
 
-    sizes = list(previous.shard_sizes())
-    growth = Growth(previous, sizes, user_type, numbering, config.seed, work, parts, fresh_writer.staging)
+    grown = work / "grown"
+    growth = Growth(previous, numbering, config.seed, work, parts, grown, fresh_writer.staging)
     folded: list[Folded] = []
     for of_shard in run(fold, range(shards if len(vocabulary) else 0), growth):
         folded.append(of_shard)
@@ -122,8 +120,11 @@ def _grow(
     dropped[Dropped.DUPLICATE] += sum(of_shard.duplicates for of_shard in folded)
     counts = _sum(of_shard.counts for of_shard in folded)
 
-    items = _items(previous, item_ids, folded)
-    published = _counts(previous, folded, counts, items, rows, dropped, [file.source for file in log.bad_files])
+    before = previous.items()["train_count"].to_numpy()
+    train_counts = np.concatenate([before, np.zeros(len(item_ids) - len(before), dtype=np.int64)])
+    train_counts += sum(of_shard.train_counts for of_shard in folded)
+    items = pa.table({"item_id": item_ids, "train_count": train_counts})
+    published = _counts(previous, folded, counts, len(items), rows, dropped, [file.source for file in log.bad_files])
     fresh = _publish_fresh(fresh_writer, previous, inputs, items, folded, config)
     dataset = _publish(writer, previous, inputs, items, folded, published, config, report)
     return Grown(
@@ -162,43 +163,30 @@ def _user_type(previous: Dataset) -> pa.DataType:
         return pq.read_schema(source).field("user_id").type
 
 
-def _items(previous: Dataset, item_ids: pa.Array, folded: Sequence[Folded]) -> pa.Table:
-    """The items with the counts that the additions bring."""
-    before = previous.items()["train_count"].to_numpy()
-    train_counts = np.concatenate([before, np.zeros(len(item_ids) - len(before), dtype=np.int64)])
-    for of_shard in folded:
-        train_counts += np.bincount(pc.list_flatten(of_shard.addition["train"]), minlength=len(item_ids))
-    return pa.table({"item_id": item_ids, "train_count": train_counts})
-
-
 def _counts(
     previous: Dataset,
     folded: Sequence[Folded],
     grown_by: Counter[str],
-    items: pa.Table,
+    items: int,
     rows: int,
     dropped: Counter[str],
     bad_files: list[str],
 ) -> dict[str, Any]:
     """The counts of the manifest, with those of additions."""
     before = previous.manifest.counts
-    counts = {
+    added = before.get("added", 0) + sum(grown_by[part] for part in PARTS)
+    of_additions = {"added": added, "shard_users": [of_shard.users for of_shard in folded]}
+    return {
         **before,
         "rows": before["rows"] + rows,
-        "items": len(items),
+        "items": items,
         **{name: before[name] + grown_by[name] for name in USER_COUNTS},
         "dropped": {
             reason.value: count for reason in Dropped if (count := before["dropped"].get(reason, 0) + dropped[reason])
         },
         "bad_files": [*before["bad_files"], *bad_files],
+        **(of_additions if folded and added else {}),
     }
-    added = sum(grown_by[part] for part in PARTS)
-    if added:
-        counts["additions"] = previous.additions + 1
-        counts["added"] = before.get("added", 0) + added
-        sizes = zip(previous.shard_sizes(), folded, strict=True)
-        counts["shard_users"] = [users + of_shard.newcomers for users, of_shard in sizes]
-    return counts
 
 
 def _publish(
@@ -211,26 +199,26 @@ def _publish(
     config: IngestConfig,
     report: Report,
 ) -> Dataset:
-    before, files = previous.manifest, {}
-    in_shards = sum(counts[part] for part in PARTS) - counts.get("added", 0)
-    compacted = counts.get("added", 0) > MOST_ADDED * in_shards or counts.get("additions", 0) > MOST_ADDITIONS
-    place = writer.work / "grown" if compacted else writer.staging
-    for name in before.files.keys() - {ITEMS}:
-        (previous.artefact.location / name).link(place / name)
-        files[name] = before.files[name]
-    if counts.get("additions", 0) > previous.additions:
-        name = additions_name(previous.additions)
-        content = _row_groups([of_shard.addition for of_shard in folded])
-        (place / name).write(content)
-        files[name] = FileRecord.of(content)
-    if compacted:
-        grown = Dataset(Artefact(place, Manifest(Kind.DATASET, {}, {}, counts, files)))
-        files, counts["shards"] = compact(grown, writer.staging, config.bucket_rows, report)
-        counts = {name: count for name, count in counts.items() if name not in OF_ADDITIONS}
+    """Take over what there was, with the new additions: as files, or as shards that are written anew."""
+    before, grown = previous.manifest, writer.work / "grown"
+    files = {additions_name(of_shard.index): of_shard.addition for of_shard in folded if of_shard.addition}
+    origins = dict.fromkeys(files, grown)
+    for name in before.files.keys() - files.keys() - {ITEMS}:
+        files[name], origins[name] = before.files[name], previous.artefact.location
+    added = counts.get("added", 0)
+    if added > MOST_ADDED * (sum(counts[part] for part in PARTS) - added):
+        for name, origin in origins.items():
+            if origin != grown:
+                (origin / name).link(grown / name)
+        whole = Dataset(Artefact(grown, Manifest(Kind.DATASET, {}, {}, counts, files)))
+        files, shards = compact(whole, writer.staging, config.bucket_rows, report)
+        counts = whole.counts_of_whole_shards() | {"shards": shards}
+    else:
+        for name, origin in origins.items():
+            (origin / name).link(writer.staging / name)
     files[ITEMS] = writer.write_table(ITEMS, items)
-    return Dataset(
-        writer.publish(config=asdict(config), inputs={**before.inputs, **inputs}, counts=counts, files=files)
-    )
+    inputs = {**before.inputs, **inputs}
+    return Dataset(writer.publish(config=asdict(config), inputs=inputs, counts=counts, files=files))
 
 
 def _publish_fresh(
@@ -250,15 +238,6 @@ def _publish_fresh(
         files={**files, ITEMS: writer.write_table(ITEMS, items)},
     )
     return Dataset(artefact)
-
-
-def _row_groups(tables: Sequence[pa.Table]) -> pa.Buffer:
-    """Parquet with each table as a row group of its own."""
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, tables[0].schema, compression="zstd") as writer:
-        for table in tables:
-            writer.write_table(table, row_group_size=max(1, len(table)))
-    return sink.getvalue()
 
 
 def _sum(shares: Iterable[Counter[str]]) -> Counter[str]:

@@ -109,7 +109,7 @@ def write_shard(bucket: int, sharding: Sharding, numbering: Numbering, cuts: tup
     else:
         table, dropped = _split_users(sharding.bucket(bucket), sharding, numbering, cuts)
         file = write_with_receipt(sharding.staging, shard_name(bucket), parquet_bytes(table), dropped)
-    return Shard(bucket, file, _counts(table), Counter(dropped), _train_counts(table, numbering.num_items))
+    return Shard(bucket, file, user_counts(table), Counter(dropped), _train_counts(table, numbering.num_items))
 
 
 def _split_users(
@@ -149,7 +149,7 @@ def _split_users(
     return pa.table(columns), dropped
 
 
-def _counts(table: pa.Table) -> Counter[str]:
+def user_counts(table: pa.Table) -> Counter[str]:
     lengths = {name: pc.list_value_length(table[name]).to_numpy() for name in PARTS}
     return Counter(
         users=len(table),
