@@ -111,7 +111,7 @@ def _nights(scratch: Path, base: Dataset, log: list[str]) -> dict[str, Any]:
         "read_all_seconds": {name: round(value, 3) for name, value in read.items()},
         "many_at_once": {
             "rows": ROWS_A_FILE * AT_ONCE,
-            "shards_written_anew": not rest.additions,
+            "shards_written_anew": not rest.has_additions,
             "seconds": round(many, 3),
             "from_scratch_seconds": round(whole, 3),
         },
@@ -134,8 +134,8 @@ def _log(folder: Path) -> list[str]:
 
 
 def _touched(dataset: Dataset) -> int:
-    name = next(name for name in dataset.manifest.files if name.startswith("additions"))
-    return dataset.artefact.table(name, ["row"]).num_rows
+    names = (name for name in dataset.manifest.files if name.startswith("additions"))
+    return sum(dataset.artefact.table(name, ["row"]).num_rows for name in names)
 
 
 def _read(dataset: Dataset) -> float:

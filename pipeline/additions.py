@@ -25,7 +25,7 @@ def additions_name(shard: int) -> str:
 
 def addition_of(newcomers: pa.Array, keys: Sequence[Int64[np.ndarray, " items"]]) -> pa.Table:
     """From the ids of all users who came later and, of each part, the sorted keys (`keys_of`) of what was added."""
-    rows = np.unique(np.concatenate([each >> 32 for each in keys]))
+    rows = np.flatnonzero(np.bincount(np.concatenate([each >> 32 for each in keys])))
     user_ids = pa.concat_arrays([pa.nulls(len(rows) - len(newcomers), newcomers.type), newcomers])
     lists = [lists_of(each, rows) for each in keys]
     return pa.table([pa.array(rows, pa.int32()), user_ids, *lists], names=["row", "user_id", *PARTS])

@@ -132,6 +132,11 @@ class Dataset:
     def num_shards(self) -> int:
         return int(self.manifest.counts["shards"])
 
+    @property
+    def has_additions(self) -> bool:
+        """Whether the dataset has grown since its shards were written."""
+        return "added" in self.manifest.counts
+
     def counts_of_whole_shards(self) -> dict[str, Any]:
         """The manifest's counts, as they are once every shard is written anew."""
         return {name: count for name, count in self.manifest.counts.items() if name not in OF_ADDITIONS}
@@ -191,7 +196,7 @@ class Dataset:
 
     def shard_sizes(self) -> Iterator[int]:
         """Users of every shard, from the files' footers; of a dataset that has grown, from the manifest."""
-        if "shard_users" in self.manifest.counts:
+        if self.has_additions:
             yield from self.manifest.counts["shard_users"]
             return
         for index in range(self.num_shards):

@@ -69,7 +69,7 @@ def grown_by_night(folder: Path, logs: list[list[Row]], id_type: pa.DataType) ->
 
 
 def by_id(dataset: Dataset) -> NaiveDataset:
-    naive = as_naive(dataset, sorted_users="added" not in dataset.manifest.counts)
+    naive = as_naive(dataset, sorted_users=not dataset.has_additions)
     return NaiveDataset(naive.histories, sorted(naive.items), naive.dropped)
 
 
@@ -128,8 +128,9 @@ def test_fresh_is_what_is_new_and_held_out(series: tuple[list[list[Row]], list[G
 def test_what_there_was_is_not_written_again(series: tuple[list[list[Row]], list[Grown]]) -> None:
     _, growths = series
     first, last = growths[0].dataset, growths[-1].dataset
-    assert last.additions == len(growths)
-    for name in first.manifest.files.keys() - {"items.parquet"}:
+    shards = [name for name in last.manifest.files if name.startswith("users-")]
+    assert len(shards) == first.num_shards == 4
+    for name in shards:
         files = [Path((dataset.artefact.location / name).path).stat() for dataset in (first, last)]
         assert files[0].st_ino == files[1].st_ino
 
@@ -150,20 +151,17 @@ def test_every_reader_has_the_additions(series: tuple[list[list[Row]], list[Grow
     np.testing.assert_array_equal(dataset.items()["train_count"].to_numpy(), everyone.train.toarray().sum(axis=0))
 
 
-@pytest.mark.parametrize("when", [{"MOST_ADDITIONS": 2}, {"MOST_ADDED": 0.05}], ids=str)
-def test_shards_are_written_anew_when_additions_are_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: dict[str, float]
-) -> None:
-    for name, value in when.items():
-        monkeypatch.setattr(growing, name, value)
+def test_shards_are_written_anew_when_additions_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growing, "MOST_ADDED", 0.1)
     logs = nights(3, str, count=6)
     growths = grown_by_night(tmp_path, logs, pa.string())
-    additions = [grown.dataset.additions for grown in growths]
-    assert 0 in additions[1:] and max(additions) > 0
+    assert {grown.dataset.has_additions for grown in growths} == {True, False}
     for night, grown in enumerate(growths, start=1):
         so_far = [row for rows in logs[: night + 1] for row in rows]
         assert by_id(grown.dataset) == naive_ingest(so_far, CONFIG)
-        assert ("shard_users" in grown.dataset.manifest.counts) == bool(grown.dataset.additions)
+        files = grown.dataset.manifest.files
+        assert any(name.startswith("additions-") for name in files) == grown.dataset.has_additions
+        assert {path.name for path in Path(grown.dataset.artefact.location.path).iterdir()} == {MANIFEST, *files}
 
 
 def test_shards_do_not_grow_without_bound(tmp_path: Path) -> None:

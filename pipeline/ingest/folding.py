@@ -123,6 +123,6 @@ def _grown_by(shard: pa.Table, added: list[np.ndarray], new: list[np.ndarray], k
 
 
 def _written(location: Location, table: pa.Table) -> FileRecord:
-    content = parquet_bytes(table)
+    content = parquet_bytes(table, dictionaries=False)  # a few items a user: smaller and faster without
     location.write(content)
     return FileRecord.of(content)
