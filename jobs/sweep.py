@@ -16,7 +16,6 @@ from pipeline.dataset import Dataset
 from pipeline.distillation import Method
 from pipeline.errors import InputError
 from pipeline.learners import Learner
-from pipeline.planner import Resources
 from pipeline.session import ray_session
 from pipeline.sweep import REPORT, Findings, Share, SweepConfig, check_budgets
 from pipeline.sweep import sweep as run_sweep
@@ -95,9 +94,8 @@ def sweep(
     purpose = {"dataset": data.manifest.fingerprint(), **config.described}
     writer = ArtefactWriter(out, Kind.SWEEP, purpose=purpose, overwrite=overwrite, keep_unfinished=True)
     share = Share(cpus=trial_cpus, gpus=trial_gpus)
-    with writer, ray_session(address=address, cpus=cpus) as cluster, console.progress() as report:
-        resources = Resources.of(cluster, memory_limit=limit, disk=writer.room())
-        made, findings = run_sweep(data, writer, config, resources, share, report=report)
+    with writer, ray_session(address=address, cpus=cpus), console.progress() as report:
+        made, findings = run_sweep(data, writer, config, share, memory_limit=limit, report=report)
     _show(made, findings, seconds=time.perf_counter() - started, as_json=as_json)
 
 

@@ -18,11 +18,10 @@ from jobs.cli import main
 from pipeline.artefact import Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset
 from pipeline.distillation import Method
-from pipeline.planner import Resources
 from pipeline.progress import Report, silent
 from pipeline.session import Cluster
 from pipeline.storage import Location
-from pipeline.sweep import Findings, SweepConfig
+from pipeline.sweep import Findings, Share, SweepConfig
 from pipeline.sweep import sweep as run_sweep
 from pipeline.sweep.findings import ALL_USERS, METRICS
 from tests.builders import taste_dataset
@@ -66,9 +65,7 @@ def sweep(
     settings = SweepConfig(**{"budgets": (5, 10), "seeds": 2, "space": SHORT, **config})
     writer = ArtefactWriter(out, Kind.SWEEP, purpose={"of": "a test"})
     with writer:
-        return run_sweep(
-            dataset, writer, settings, Resources.of(cluster, memory_limit=None, disk=writer.room()), report=report
-        )
+        return run_sweep(dataset, writer, settings, Share(), report=report)
 
 
 def test_a_sweep_from_the_command_line(
