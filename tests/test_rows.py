@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import ray
+import scipy.sparse as sp
 
 from pipeline.dataset import Dataset
 from pipeline.distillation.rows import SharedRows, TrainingRows
 from pipeline.distillation.users import PartWorker
 from pipeline.session import Cluster
-from tests.builders import taste_dataset
+from tests.builders import taste_dataset, taste_matrix, write_dataset
 
 PARTS = 3
 
@@ -71,7 +72,9 @@ def test_a_shared_dataset_is_the_same(dataset: Dataset, cluster: Cluster) -> Non
 
 
 def test_a_process_has_no_copy_of_a_shared_dataset(cluster: Cluster, tmp_path: Path) -> None:
-    dataset = taste_dataset(tmp_path / "data", 3000, 500, seed=0, per_user=100)
+    train = taste_matrix(3000, 500, seed=0, per_user=100)
+    nothing = sp.csr_array(train.shape, dtype=np.float32)
+    dataset = write_dataset(tmp_path / "data", train, nothing, nothing)
 
     def copied(dataset: Dataset) -> int:
         before = pa.total_allocated_bytes()
