@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import typer
 
 from jobs import console
-from jobs.options import Address, Cpus, Debug, Json, MemoryLimit, Overwrite, Seed, bytes_of, numbers_of
+from jobs.options import Address, Cpus, Debug, Json, Overwrite, Seed, bytes_of, numbers_of
 from pipeline.artefact import Artefact, ArtefactWriter, Kind, unfinished
 from pipeline.dataset import Dataset
 from pipeline.distillation import Method
@@ -58,7 +58,9 @@ def sweep(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an unfinished sweep, and with no other.")
     ] = False,
-    memory_limit: MemoryLimit = None,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="Memory of a node that trials may take, such as 8GB. Default: all that Ray has.")
+    ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
