@@ -205,16 +205,16 @@ def _unfinished(out: Path, dataset: Dataset, config: SweepConfig) -> Location:
     return ArtefactWriter(out, Kind.SWEEP, purpose=purpose).work
 
 
-def test_a_killed_sweep_goes_on(dataset: Dataset, undisturbed: Artefact, tmp_path: Path) -> None:
+def test_a_killed_sweep_goes_on(dataset: Dataset, cluster: Cluster, undisturbed: Artefact, tmp_path: Path) -> None:
     """With SIGKILL, in the middle: what had ended is not run again, and the result is that of an unbroken run."""
     out, space = tmp_path / "out", tmp_path / "space.yaml"
     space.write_text("\n".join(f"{name}: {value}" for name, value in SHORT.items()))
-    command = [sys.executable, "-m", "jobs", "sweep", str(dataset.artefact.location), "--out", str(out), "--cpus", "2"]
-    command += ["--budgets", "5", "--methods", "distill-cf,random-users", "--noise", "0.2", "--seeds", "1"]
-    command += ["--space", str(space)]
+    command = ["sweep", str(dataset.artefact.location), "--out", str(out), "--cpus", "2"]
+    command += ["--budgets", "5", "--seeds", "1", "--space", str(space)]
+    command += ["--methods", "distill-cf,random-users", "--noise", "0.2"]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     settings: dict[str, Any] = {"cwd": Path(__file__).parents[1], "env": environment, "stderr": subprocess.DEVNULL}
-    running = subprocess.Popen(command, start_new_session=True, **settings)
+    running = subprocess.Popen([sys.executable, "-m", "jobs", *command], start_new_session=True, **settings)
     ended = tmp_path / ".out.partial" / "_work" / "tested"
     while len(_outcomes(ended)) < 2:
         assert running.poll() is None
@@ -223,7 +223,7 @@ def test_a_killed_sweep_goes_on(dataset: Dataset, undisturbed: Artefact, tmp_pat
     running.wait()
     known = _outcomes(ended)
     assert len(known) < 6 and not out.exists()
-    subprocess.run([*command, "--resume"], check=True, **settings)
+    assert main([*command, "--resume"]) == 0
     made = Artefact.open(out, Kind.SWEEP)
     seconds = {row["trial"]: row["seconds"] for row in made.table("trials.parquet").to_pylist()}
     assert len(seconds) == 6 and known.items() <= seconds.items()  # measured once, before the kill
