@@ -12,12 +12,13 @@ from. Everyone else is trained on. At validation the context is `train`; at test
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import ray
 import scipy.sparse as sp
 from jaxtyping import Int
 
@@ -101,10 +102,21 @@ class Dataset:
     """A published dataset, open for reading. Picklable; shards are read where they are needed."""
 
     artefact: Artefact
+    in_store: tuple[ray.ObjectRef, ...] = ()
+    """Each shard's table in Ray's object store, where `shared` has put it."""
 
     @classmethod
     def open(cls, uri: str | Location) -> Dataset:
         return cls(Artefact.open(uri, Kind.DATASET))
+
+    def shared(self) -> Dataset:
+        """The same, read once: processes find its shards in their node's object store, and look at one copy of them.
+
+        To be called inside `ray_session`, by a process that lives as long as the others read: the store keeps what its
+        owner put there, whichever other nodes are lost.
+        """
+        shards = range(self.num_shards)
+        return replace(self, in_store=tuple(ray.put(self.shard_table(index).combine_chunks()) for index in shards))
 
     @property
     def manifest(self) -> Manifest:
@@ -131,8 +143,15 @@ class Dataset:
         """item_id, train_count; row i is item index i."""
         return self.artefact.table(ITEMS)
 
+    def shard_table(self, index: int, columns: list[str] | None = None) -> pa.Table:
+        """Some columns of a shard, or all."""
+        if not self.in_store:
+            return self.artefact.table(shard_name(index), columns=columns)
+        table: pa.Table = ray.get(self.in_store[index])
+        return table if columns is None else table.select(columns)
+
     def shard(self, index: int) -> Histories:
-        return Histories.of(self.artefact.table(shard_name(index)), self.num_items)
+        return Histories.of(self.shard_table(index), self.num_items)
 
     @property
     def num_training_users(self) -> int:
@@ -157,7 +176,7 @@ class Dataset:
 
     def table(self, cut: ShardSlice, columns: list[str]) -> pa.Table:
         """Some columns of a slice of a shard."""
-        return self.artefact.table(shard_name(cut.shard), columns=columns)[cut.users]
+        return self.shard_table(cut.shard, columns)[cut.users]
 
     def slices(self, users: int) -> list[ShardSlice]:
         """The whole dataset in order, cut into slices of up to `users` users that do not cross shards."""
@@ -197,12 +216,11 @@ class Dataset:
     def _training_lists(self) -> Iterator[pa.ListArray]:
         """Of every shard the train lists of the users that models are trained on."""
         for index in range(self.num_shards):
-            table = self.artefact.table(shard_name(index), columns=["held_out", "train"])
-            yield training_lists(table)
+            yield training_lists(self.shard_table(index, ["held_out", "train"]))
 
     def histories(self) -> Histories:
         """All users, in shard order: for datasets whose sparse interactions fit in memory."""
-        tables = [self.artefact.table(shard_name(index)) for index in range(self.num_shards)]
+        tables = [self.shard_table(index) for index in range(self.num_shards)]
         return Histories.of(pa.concat_tables(tables), self.num_items)
 
 

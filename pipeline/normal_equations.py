@@ -23,7 +23,6 @@ from pipeline.dataset import (
     by_shard,
     csr_of,
     judging_rows,
-    shard_name,
     training_lists,
 )
 from pipeline.progress import Report, silent
@@ -120,7 +119,7 @@ class NormalEquationsWorker:
 
     def survey(self, shard: int, exponents: Sequence[Exponents]) -> tuple[int, int, list[float]]:
         """How many users train, how many are judged by, and for each of the exponents `DegreeNormalisation.squares`."""
-        table = self._table(shard, ["held_out", "train", "validation"])
+        table = self._dataset.shard_table(shard, ["held_out", "train", "validation"])
         train = self._training(table)
         normalisations = [DegreeNormalisation.of_degrees(self._degrees, pair) for pair in exponents]
         return train.shape[0], len(judging_rows(table)), [each.squares(train) for each in normalisations]
@@ -129,7 +128,7 @@ class NormalEquationsWorker:
         self, shard: int, training: Int[np.ndarray, " chosen"], judging: Int[np.ndarray, " sample"]
     ) -> tuple[pa.Array, pa.Table]:
         """The train lists of some of the shard's training users, and the rows of some of those that are judged by."""
-        table = self._table(shard, ["user_id", "held_out", *PARTS])
+        table = self._dataset.shard_table(shard, ["user_id", "held_out", *PARTS])
         lists = training_lists(table).take(pa.array(training))
         return lists, table.take(pa.array(judging_rows(table)[judging]))
 
@@ -140,15 +139,12 @@ class NormalEquationsWorker:
         total = NormalEquations.empty(*landmarks.rows.shape)
         for cut in slices:
             if self._shard is None or self._shard[0] != cut.shard:
-                table = self._table(cut.shard, ["held_out", "train"])
+                table = self._dataset.shard_table(cut.shard, ["held_out", "train"])
                 self._shard = cut.shard, csr_of(table["train"], len(self._degrees)), table["held_out"].to_numpy()
             _, train, held_out = self._shard
             users = train[cut.users][~held_out[cut.users]]
             total.add(ntk, KernelRows.of(normalisation(users)), users, landmarks)
         return replace(total, targets=total.targets.astype(np.float32))
-
-    def _table(self, shard: int, columns: list[str]) -> pa.Table:
-        return self._dataset.artefact.table(shard_name(shard), columns=columns)
 
     def _training(self, table: pa.Table) -> sp.csr_array:
         return csr_of(pa.chunked_array([training_lists(table)]), len(self._degrees))

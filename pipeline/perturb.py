@@ -74,7 +74,7 @@ class _Shard:
 
 
 def _write_shard(index: int, dataset: Dataset, staging: Location, config: PerturbConfig) -> _Shard:
-    table = dataset.artefact.table(shard_name(index))
+    table = dataset.shard_table(index)
     histories = Histories.of(table, dataset.num_items)
     train, added, removed = _perturbed(histories, config, np.random.default_rng([config.seed, index]))
     column = table.schema.get_field_index("train")
