@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +92,18 @@ def _under_tune(dataset: str) -> dict[str, Any]:
     import ray
 
     from pipeline.session import ray_session
-    from pipeline.sweep.trials import Share, run_trials
+    from pipeline.sweep import Share
+    from pipeline.sweep.trials import run_trials
 
     bench, trials = _bench_and_trials(dataset)
-    with ray_session() as cluster:
+    with ray_session():
         ray.get(ray.remote(lambda: None).remote())  # idle, but up
         started = time.perf_counter()
         run_trials(
             trials,
-            bench,
+            replace(bench, dataset=bench.dataset.shared()),
             phase="Trials",
             share=Share(),
-            at_once=cluster.cpus,
             early_stopping=False,
             report=lambda *_: None,
         )

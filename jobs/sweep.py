@@ -10,13 +10,12 @@ import pyarrow.compute as pc
 import typer
 
 from jobs import console
-from jobs.options import Address, Cpus, Debug, Json, MemoryLimit, Overwrite, Seed, bytes_of, numbers_of
+from jobs.options import Address, Cpus, Debug, Json, Overwrite, Seed, bytes_of, numbers_of
 from pipeline.artefact import Artefact, ArtefactWriter, Kind, unfinished
 from pipeline.dataset import Dataset
 from pipeline.distillation import Method
 from pipeline.errors import InputError
 from pipeline.learners import Learner
-from pipeline.planner import Resources
 from pipeline.session import ray_session
 from pipeline.sweep import REPORT, Findings, Share, SweepConfig, check_budgets
 from pipeline.sweep import sweep as run_sweep
@@ -59,7 +58,9 @@ def sweep(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an unfinished sweep, and with no other.")
     ] = False,
-    memory_limit: MemoryLimit = None,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="Memory of a node that trials may take, such as 8GB. Default: all that Ray has.")
+    ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -95,9 +96,8 @@ def sweep(
     purpose = {"dataset": data.manifest.fingerprint(), **config.described}
     writer = ArtefactWriter(out, Kind.SWEEP, purpose=purpose, overwrite=overwrite, keep_unfinished=True)
     share = Share(cpus=trial_cpus, gpus=trial_gpus)
-    with writer, ray_session(address=address, cpus=cpus) as cluster, console.progress() as report:
-        resources = Resources.of(cluster, memory_limit=limit, disk=writer.room())
-        made, findings = run_sweep(data, writer, config, resources, share, report=report)
+    with writer, ray_session(address=address, cpus=cpus), console.progress() as report:
+        made, findings = run_sweep(data, writer, config, share, memory_limit=limit, report=report)
     _show(made, findings, seconds=time.perf_counter() - started, as_json=as_json)
 
 

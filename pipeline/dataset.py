@@ -13,13 +13,14 @@ from. Everyone else is trained on. At validation the context is `train`; at test
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import ray
 import scipy.sparse as sp
 from jaxtyping import Int
 
@@ -106,10 +107,21 @@ class Dataset:
     """A published dataset, open for reading. Picklable; shards are read where they are needed."""
 
     artefact: Artefact
+    in_store: tuple[ray.ObjectRef, ...] = ()
+    """Each shard's table in Ray's object store, where `shared` has put it."""
 
     @classmethod
     def open(cls, uri: str | Location) -> Dataset:
         return cls(Artefact.open(uri, Kind.DATASET))
+
+    def shared(self) -> Dataset:
+        """The same, read once: processes find its shards in their node's object store, and look at one copy of them.
+
+        To be called inside `ray_session`, by a process that lives as long as the others read: the store keeps what its
+        owner put there, whichever other nodes are lost.
+        """
+        shards = range(self.num_shards)
+        return replace(self, in_store=tuple(ray.put(self.shard_table(index).combine_chunks()) for index in shards))
 
     @property
     def manifest(self) -> Manifest:
@@ -145,11 +157,11 @@ class Dataset:
         """item_id, train_count; row i is item index i."""
         return self.artefact.table(ITEMS)
 
-    def shard(self, index: int) -> Histories:
-        return Histories.of(self.shard_table(index), self.num_items)
-
     def shard_table(self, index: int, columns: Sequence[str] = COLUMNS) -> pa.Table:
         """Some columns of a shard's users with all that they gained: every reader of shards comes through here."""
+        if self.in_store:
+            table: pa.Table = ray.get(self.in_store[index])
+            return table.select(list(columns))
         shard, addition = self.layers(index, columns)
         return shard if addition is None else with_additions(shard, addition)
 
@@ -160,6 +172,9 @@ class Dataset:
             return shard, None
         added = ["row", "user_id", *(name for name in columns if name in PARTS)]
         return shard, self.artefact.table(additions_name(index), columns=added)
+
+    def shard(self, index: int) -> Histories:
+        return Histories.of(self.shard_table(index), self.num_items)
 
     @property
     def num_training_users(self) -> int:

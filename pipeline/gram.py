@@ -9,6 +9,7 @@ from kernels.normalisation import DegreeNormalisation, Exponents
 from kernels.ntk import NTK
 from kernels.tiles import Layout, Tiles
 from pipeline.dataset import Dataset
+from pipeline.memory import give_back_memory
 from pipeline.progress import Report, silent
 from pipeline.workers import Workers
 
@@ -31,10 +32,12 @@ class GramWorker:
             self._rows = KernelRows.of(DegreeNormalisation.of(self._train, exponents)(self._train))
             self._exponents = exponents
         own, others = self._rows[self._layout.span(i)], self._layout.spans()[:i]
-        return [
+        row = [
             *(kernel_block(ntk, own, self._rows[span]) for span in others),
             kernel_diagonal_block(ntk, own),
         ]
+        give_back_memory()
+        return row
 
 
 def assemble(

@@ -1,10 +1,10 @@
-"""Other learners than ∞-AE, trained on a summary's synthetic users and judged by the real ones."""
+"""Other learners than ∞-AE, trained on a summary's synthetic users or on all users, and judged by the real ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 from uuid import uuid4
@@ -20,9 +20,11 @@ from pipeline.interactions import interactions
 from pipeline.plan import Plan, plan_factorisation, plan_item_system
 from pipeline.progress import Report, silent
 from pipeline.recommenders.ease import EASEConfig, fit_ease
-from pipeline.recommenders.mf import MFConfig, fit_mf
+from pipeline.recommenders.ease import solved as ease_solved
+from pipeline.recommenders.mf import MFConfig, fit_mf, item_factors
 from pipeline.recommenders.summary import summary_matrix
 from pipeline.scoring import open_model
+from pipeline.storage import Location
 
 _SPREADS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """λ of EASE, in units of an item's spread over the rows: the sum of squared distances from its mean. The weights of a
@@ -43,16 +45,18 @@ class Learner(StrEnum):
 
 @dataclass(frozen=True)
 class Lesson:
-    """A learner, and what it is given of a summary."""
+    """A learner, and what it is given."""
 
-    summary: Artefact
     dataset: Dataset
+    """Whose users it is judged by."""
     rows: sp.csr_array
     """What it is trained on."""
     config: EASEConfig | MFConfig
+    place: Location
+    """Its model lies beside that for a while, where every node can read it."""
 
     @classmethod
-    def of(cls, uri: str, dataset: Dataset, learner: Learner, *, seed: int) -> Self:
+    def of(cls, uri: str, dataset: Dataset, learner: Learner, *, seed: int, select: str = EASEConfig.select) -> Self:
         """Raises `InputError` if there is no summary of the dataset's items at `uri`.
 
         EASE takes the weights as they are: centred, cut down to the greatest, or raised to a power, they did no better
@@ -65,9 +69,16 @@ class Lesson:
             raise InputError(f"{uri} is a {summary.manifest.kind}: --learner {learner} is trained on summaries.")
         weights = summary_matrix(summary)
         if learner == Learner.EASE:
-            return cls(summary, dataset, sp.csr_array(weights), EASEConfig(lambdas=ease_lambdas(weights), seed=seed))
+            ease = EASEConfig(lambdas=ease_lambdas(weights), select=select, seed=seed)
+            return cls(dataset, sp.csr_array(weights), ease, summary.location)
         listed = -(-weights.shape[1] // _LISTED)
-        return cls(summary, dataset, interactions(weights, per_user=listed), MFConfig(seed=seed))
+        mf = MFConfig(select=select, seed=seed)
+        return cls(dataset, interactions(weights, per_user=listed), mf, summary.location)
+
+    @classmethod
+    def of_all_users(cls, dataset: Dataset, learner: Learner, place: Location, *, seed: int, select: str) -> Self:
+        kind = EASEConfig if learner == Learner.EASE else MFConfig
+        return cls(dataset, dataset.training_matrix(), kind(select=select, seed=seed), place)
 
     @property
     def plan(self) -> Plan:
@@ -80,9 +91,8 @@ class Lesson:
 
     @contextmanager
     def fitted(self, report: Report = silent) -> Iterator[Artefact]:
-        """The model, for as long as the block runs: beside the summary, where every node can read it."""
-        place = self.summary.location
-        writer = ArtefactWriter(place.parent / f".{place.name}.{uuid4().hex}", Kind.MODEL, purpose={})
+        """The model, for as long as the block runs: its hyper-parameters are the best of the grid on validation."""
+        writer = ArtefactWriter(self.place.parent / f".{self.place.name}.{uuid4().hex}", Kind.MODEL, purpose={})
         try:
             with writer:
                 if isinstance(self.config, EASEConfig):
@@ -92,6 +102,14 @@ class Lesson:
         finally:
             writer.staging.remove()
             writer.target.remove()
+
+    def train(self, model: Artefact) -> None:
+        """Once more, with the hyper-parameters of `model`: no search, no validation, nothing written."""
+        chosen = model.manifest.config
+        if isinstance(self.config, EASEConfig):
+            next(ease_solved(self.rows, replace(self.config, lambdas=(chosen["lambda"],))))
+        else:
+            item_factors(self.rows, chosen["factors"], chosen["alpha"], chosen["lambda"], self.config)
 
 
 def ease_lambdas(weights: Float[np.ndarray, "rows items"]) -> tuple[float, ...]:

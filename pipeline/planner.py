@@ -93,8 +93,8 @@ class Estimate:
         return "more than a day" if self.seconds > PATIENCE_SECONDS else ""
 
 
-def estimates(dataset: Dataset, search: Search, resources: Resources) -> list[Estimate]:
-    """Of every solver, in the order in which they are preferred."""
+def estimates(dataset: Dataset, search: Search, resources: Resources, *, workers: int | None = None) -> list[Estimate]:
+    """Of every solver, in the order in which they are preferred, with so many workers; None: those of the cluster."""
     users, items = dataset.num_training_users, dataset.num_items
     interactions, landmarks = (
         dataset.manifest.counts["train"],
@@ -106,13 +106,23 @@ def estimates(dataset: Dataset, search: Search, resources: Resources) -> list[Es
     fewer = NystromConfig(**{**vars(search.nystrom), "landmarks": landmarks})
     sparse = 2.0 * interactions * users * (kernels + candidates)
     return [
-        _estimate(Solver.EXACT, plan_infinite_ae(dataset, search.exact), resources, candidates * users**3.0, sparse),
         _estimate(
-            Solver.TILED, plan_tiled(dataset, search.exact), resources, _TRIANGLES * candidates * users**3.0, sparse
+            Solver.EXACT,
+            plan_infinite_ae(dataset, search.exact, workers=workers),
+            resources,
+            candidates * users**3.0,
+            sparse,
+        ),
+        _estimate(
+            Solver.TILED,
+            plan_tiled(dataset, search.exact, workers=workers),
+            resources,
+            _TRIANGLES * candidates * users**3.0,
+            sparse,
         ),
         _estimate(
             Solver.NYSTROM,
-            plan_nystrom(dataset, fewer),
+            plan_nystrom(dataset, fewer, workers=workers),
             resources,
             nystrom_kernels * (2.0 * users * landmarks**2 + len(fewer.lambdas) * 2.0 * judged * landmarks * items),
             nystrom_kernels * 4.0 * interactions * landmarks,

@@ -27,7 +27,8 @@ os.environ["NPROC"] = "1"
 
 MIB = 1 << 20
 OBJECT_STORE_BYTES = 1024 * MIB
-"""Slices and blocks pass through the object store and are consumed at once: it need not grow with the data."""
+"""Slices and blocks pass through the object store and are consumed at once: it need not grow with the data. Only the
+dataset of a sweep stays there; what is too large for it Ray maps from files."""
 
 NODES_SECONDS = 900.0
 """What a cloud may take to start a node. Ray gives a submitted job as long."""

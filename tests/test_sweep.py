@@ -13,29 +13,42 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from jobs.cli import main
 from pipeline.artefact import Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset
-from pipeline.distillation import Method
-from pipeline.planner import Resources
+from pipeline.distillation import DistillConfig, Method, distill, plan_summarise
+from pipeline.learners import Learner
+from pipeline.perturb import PerturbConfig, perturb
+from pipeline.planner import Solver
 from pipeline.progress import Report, silent
+from pipeline.recommenders.ease import EASEConfig, fit_ease
+from pipeline.recommenders.mf import MFConfig, fit_mf
+from pipeline.scoring import evaluate
 from pipeline.session import Cluster
 from pipeline.storage import Location
-from pipeline.sweep import Findings, SweepConfig
+from pipeline.sweep import Findings, Share, SweepConfig
 from pipeline.sweep import sweep as run_sweep
 from pipeline.sweep.findings import ALL_USERS, METRICS
+from pipeline.sweep.room import room_for
+from pipeline.sweep.space import with_parameters
+from pipeline.sweep.trial import Bench, paper_search
+from pipeline.workers import InProcess
 from tests.builders import taste_dataset
 from tests.nodes import answer_of, by_itself, session_on_nodes
 from tests.sentence import assert_one_sentence
 
-SPACE = """
-steps = 8
-validate_every = 2
-draws = 20
-learning_rate = [0.05, 1e-9, 1e-8]
-"""
 SHORT = {"steps": 8, "validate_every": 2, "draws": 20}
+SPACE = "steps = 8; validate_every = 2; draws = 20; temperature = [1e6, 1e7]".replace("; ", "\n")
+"""So hot that a synthetic user likes everything alike."""
+NOISY: dict[str, Any] = {
+    "budgets": (5,),
+    "methods": (Method.DISTILL_CF, Method.RANDOM_USERS),
+    "noise": (0.2,),
+    "seeds": 1,
+}
+"""Six trials: all users, and two methods, without noise and with it."""
 
 
 @pytest.fixture(scope="module")
@@ -44,41 +57,25 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def space(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("sweep") / "space.toml"
-    file.write_text(SPACE)
-    return str(file)
-
-
-NOISY: dict[str, Any] = {"budgets": (5,), "methods": (Method.DISTILL_CF,), "noise": (0.2,)}
-
-
-@pytest.fixture(scope="module")
 def undisturbed(dataset: Dataset, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
-    """Two seeds, with noise and without, and what all users reach."""
-    made, _ = sweep(dataset, cluster, tmp_path_factory.mktemp("sweep") / "undisturbed", **NOISY)
+    made, _ = sweep(dataset, tmp_path_factory.mktemp("sweep") / "undisturbed", **NOISY)
     return made
 
 
-def sweep(
-    dataset: Dataset, cluster: Cluster, out: Path, *, report: Report = silent, **config: Any
-) -> tuple[Artefact, Findings]:
-    settings = SweepConfig(**{"budgets": (5, 10), "seeds": 2, "space": SHORT, **config})
-    writer = ArtefactWriter(out, Kind.SWEEP, purpose={"of": "a test"})
-    with writer:
-        return run_sweep(
-            dataset, writer, settings, Resources.of(cluster, memory_limit=None, disk=writer.room()), report=report
-        )
+def sweep(dataset: Dataset, out: Path, *, report: Report = silent, **config: Any) -> tuple[Artefact, Findings]:
+    with ArtefactWriter(out, Kind.SWEEP, purpose={"of": "a test"}) as writer:
+        return run_sweep(dataset, writer, SweepConfig(**{"space": SHORT, **config}), Share(), report=report)
 
 
 def test_a_sweep_from_the_command_line(
-    dataset: Dataset, space: str, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Dataset, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A search, two methods and two learners; the recommended summary is what `infrec distill` makes."""
-    out, data = tmp_path / "report", str(dataset.artefact.location)
+    out, data, space = tmp_path / "report", str(dataset.artefact.location), tmp_path / "space.toml"
+    space.write_text(SPACE)
     command = ["sweep", data, "--out", str(out), "--budgets", "5,10", "--methods", "distill-cf,nystrom"]
     command += ["--learners", "infinite-ae,ease", "--seeds", "1", "--samples", "3"]
-    assert main([*command, "--space", space, "--target", "0.01", "--json"]) == 0
+    assert main([*command, "--space", str(space), "--target", "0.01", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["budget"] == 5 and shown["sentence"].startswith("5 synthetic users are enough")
     made = Artefact.open(out, Kind.SWEEP)
@@ -97,29 +94,60 @@ def test_a_sweep_from_the_command_line(
         assert row["seconds"] > 0 and row["bytes"] > 0
     others = [row for row in rows if row not in tested]
     assert others and all(row["test nDCG@10"] is None for row in others)  # test is for what was chosen
-    assert {row["learning_rate"] for row in tested if row["method"] == "distill-cf"} == {0.15}  # not 1e-9
+    temperatures = {row["temperature"] for row in tested if row["method"] == "distill-cf"}
+    assert temperatures == {DistillConfig.for_budget(5).sampler.temperature}
 
-    again = tmp_path / "summary"
-    options = ["--budget", "5", "--steps", "8", "--validate-every", "2", "--draws", "20"]
-    assert main(["distill", data, "--out", str(again), *options]) == 0
+    hopeless = [row for row in rows if row["status"] == "stopped"]
+    assert {row["budget"] for row in hopeless if row["steps"] < 8} == {5, 10}  # among those of its budget each
+    assert all(row["validation nDCG@10"] is not None for row in hopeless)
+
+    again = ArtefactWriter(tmp_path / "summary", Kind.SUMMARY, purpose={})
+    config = with_parameters(DistillConfig.for_budget(5), SHORT)
     published = Artefact.open(out / "summary", Kind.SUMMARY)
-    assert published.manifest.fingerprint() == Artefact.open(again, Kind.SUMMARY).manifest.fingerprint()
+    assert published.manifest.fingerprint() == distill(dataset, again, config, InProcess()).manifest.fingerprint()
     assert any("tfevents" in name for name in made.manifest.files)
     assert {"report.html", "figures/quality.svg", "figures/quality.png"} <= made.manifest.files.keys()
     assert shown["sentence"].encode() in (out / "report.html").read_bytes()
 
 
-def test_the_hopeless_are_stopped(dataset: Dataset, space: str, cluster: Cluster, tmp_path: Path) -> None:
-    from pipeline.sweep.space import read_space
-
-    _, findings = sweep(
-        dataset, cluster, tmp_path / "out", methods=("distill-cf",), samples=4, seeds=1, space=read_space(space)
+@pytest.mark.parametrize("learner", [Learner.EASE, Learner.MF])
+def test_learners_with_noise(learner: Learner, dataset: Dataset, cluster: Cluster, tmp_path: Path) -> None:
+    """They learn from noisy users, chosen or all, and are judged by those without noise."""
+    config = SweepConfig(budgets=(20,), methods=(Method.RANDOM_USERS,), learners=(learner,), noise=(0.0, 0.3), seeds=2)
+    noisy = {
+        (0.3, seed): perturb(
+            dataset,
+            ArtefactWriter(tmp_path / f"noisy-{seed}", Kind.DATASET, purpose={}),
+            PerturbConfig(noise=0.3, seed=seed),
+        )
+        for seed in (0, 1)
+    }
+    bench = Bench(
+        dataset=dataset,
+        noisy=noisy,
+        work=Location.of(tmp_path / "work"),
+        solver=Solver.EXACT,
+        search=paper_search(config.select),
+        learners=config.learners,
     )
-    searched = [row for row in findings.trials.to_pylist() if row["method"] == "distill-cf"]
-    stopped = [row for row in searched if row["status"] == "stopped"]
-    assert any(row["steps"] < 8 for row in stopped)
-    assert all(row["validation nDCG@10"] is not None for row in stopped)
-    assert {row["budget"] for row in searched if row["chosen"]} == {5, 10}
+    rows = {
+        (trial.method, trial.noise, trial.seed): bench.run(trial).rows[0]
+        for trial in config.points({}, all_users=dataset.num_training_users)
+    }
+    assert {row["status"] for row in rows.values()} == {"done"}
+    assert rows.keys() == {
+        *((ALL_USERS, *of) for of in [(0.0, 0), (0.3, 0), (0.3, 1)]),
+        *(("random-users", noise, seed) for noise in (0.0, 0.3) for seed in (0, 1)),
+    }
+    train = noisy[0.3, 1].training_matrix()
+    row, writer = rows[ALL_USERS, 0.3, 1], ArtefactWriter(tmp_path / "model", Kind.MODEL, purpose={})
+    if learner == Learner.EASE:
+        model = fit_ease(noisy[0.3, 1], writer, EASEConfig(seed=1), train=train)
+    else:
+        model = fit_mf(noisy[0.3, 1], writer, MFConfig(seed=1), train=train)
+    expected = evaluate(str(model.location), dataset, InProcess()).metrics
+    assert {name: row[f"test {name}"] for name in METRICS} == {name: expected[name] for name in METRICS}
+    assert row["interactions"] == train.nnz > rows[ALL_USERS, 0.0, 0]["interactions"] == dataset.training_matrix().nnz
 
 
 def test_a_lost_node_costs_the_trials_on_it_only(dataset: Dataset, undisturbed: Artefact, tmp_path: Path) -> None:
@@ -142,9 +170,7 @@ def sweep_on_failing_nodes(dataset: str, out: str) -> None:
                 lost += 1
                 replace_one()
 
-        _, findings = sweep(
-            Dataset.open(dataset), Cluster(cpus=2, gpus=0, memory=10**10), Path(out), report=report, **NOISY
-        )
+        _, findings = sweep(Dataset.open(dataset), Path(out), report=report, **NOISY)
     assert {row["status"] for row in findings.trials.to_pylist()} == {"done"}
     print(f"{lost} node lost")
 
@@ -153,25 +179,24 @@ def test_what_fails_is_reported_and_the_others_go_on(
     dataset: Dataset, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Something else lies where a killed run of the same sweep would have left its summaries."""
-    command = ["sweep", str(dataset.artefact.location), "--budgets", "5", "--seeds", "1", "--methods"]
-    config = SweepConfig(budgets=(5,), seeds=1, methods=(Method.RANDOM_USERS, Method.HEAD_USERS))
-    summaries = _unfinished(tmp_path / "some", dataset, config) / "summaries"
-    (summaries / "head-users-5-seed-0").write(b"not a summary")
-    assert main([*command, "random-users,head-users", "--out", str(tmp_path / "some")]) == 0
+    out, methods = tmp_path / "out", (Method.RANDOM_USERS, Method.HEAD_USERS)
+    command = ["sweep", str(dataset.artefact.location), "--budgets", "5", "--seeds", "1", "--out", str(out)]
+    command += ["--methods", ",".join(methods)]
+    summaries = _unfinished(out, dataset, SweepConfig(budgets=(5,), seeds=1, methods=methods)) / "summaries"
+    places = {method: summaries / f"{method}-5-seed-0" for method in methods}
+    for place in places.values():
+        place.write(b"not a summary")
+    assert main(command) == 1
+    assert_one_sentence(capsys, "Every trial failed, the first one so: ")
+    assert not out.exists()
+
+    places[Method.RANDOM_USERS].remove()
+    assert main([*command, "--resume"]) == 0  # failures are tried again
     captured = capsys.readouterr()
     assert "head-users-5-seed-0 (infinite-ae) failed: " in captured.err and "is not a summary" in captured.err
-    rows = Artefact.open(tmp_path / "some", Kind.SWEEP).table("trials.parquet").to_pylist()
+    rows = Artefact.open(out, Kind.SWEEP).table("trials.parquet").to_pylist()
     status = {row["method"]: row["status"] for row in rows}
     assert status == {ALL_USERS: "done", "random-users": "done", "head-users": "failed"}
-
-    config = SweepConfig(budgets=(5,), seeds=1, methods=(Method.HEAD_USERS,))
-    place = _unfinished(tmp_path / "none", dataset, config) / "summaries" / "head-users-5-seed-0"
-    place.write(b"not a summary")
-    assert main([*command, "head-users", "--out", str(tmp_path / "none")]) == 1
-    assert_one_sentence(capsys, "Every trial failed, the first one so: ")
-    assert not (tmp_path / "none").exists()
-    place.remove()
-    assert main([*command, "head-users", "--out", str(tmp_path / "none"), "--resume"]) == 0  # failures are tried again
 
 
 def _unfinished(out: Path, dataset: Dataset, config: SweepConfig) -> Location:
@@ -180,27 +205,28 @@ def _unfinished(out: Path, dataset: Dataset, config: SweepConfig) -> Location:
     return ArtefactWriter(out, Kind.SWEEP, purpose=purpose).work
 
 
-def test_a_killed_sweep_goes_on(dataset: Dataset, undisturbed: Artefact, tmp_path: Path) -> None:
+def test_a_killed_sweep_goes_on(dataset: Dataset, cluster: Cluster, undisturbed: Artefact, tmp_path: Path) -> None:
     """With SIGKILL, in the middle: what had ended is not run again, and the result is that of an unbroken run."""
     out, space = tmp_path / "out", tmp_path / "space.yaml"
     space.write_text("\n".join(f"{name}: {value}" for name, value in SHORT.items()))
-    command = [sys.executable, "-m", "jobs", "sweep", str(dataset.artefact.location), "--out", str(out), "--cpus", "2"]
-    command += ["--budgets", "5", "--methods", "distill-cf", "--noise", "0.2", "--seeds", "2", "--space", str(space)]
+    command = ["sweep", str(dataset.artefact.location), "--out", str(out), "--cpus", "2"]
+    command += ["--budgets", "5", "--seeds", "1", "--space", str(space)]
+    command += ["--methods", "distill-cf,random-users", "--noise", "0.2"]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     settings: dict[str, Any] = {"cwd": Path(__file__).parents[1], "env": environment, "stderr": subprocess.DEVNULL}
-    running = subprocess.Popen(command, start_new_session=True, **settings)
+    running = subprocess.Popen([sys.executable, "-m", "jobs", *command], start_new_session=True, **settings)
     ended = tmp_path / ".out.partial" / "_work" / "tested"
-    while len(_outcomes(ended)) < 3:
+    while len(_outcomes(ended)) < 2:
         assert running.poll() is None
         time.sleep(0.05)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     known = _outcomes(ended)
-    assert len(known) < 7 and not out.exists()
-    subprocess.run([*command, "--resume"], check=True, **settings)
+    assert len(known) < 6 and not out.exists()
+    assert main([*command, "--resume"]) == 0
     made = Artefact.open(out, Kind.SWEEP)
     seconds = {row["trial"]: row["seconds"] for row in made.table("trials.parquet").to_pylist()}
-    assert len(seconds) == 7 and known.items() <= seconds.items()  # measured once, before the kill
+    assert len(seconds) == 6 and known.items() <= seconds.items()  # measured once, before the kill
     assert _metrics(made) == _metrics(undisturbed)
     assert _summary(made) == _summary(undisturbed)
 
@@ -223,6 +249,20 @@ def _metrics(made: Artefact) -> dict[str, list[float]]:
     return {row["trial"]: [row[f"test {name}"] for name in METRICS] for row in rows}
 
 
+def test_trials_take_the_memory_of_the_largest(dataset: Dataset, cluster: Cluster) -> None:
+    """So many at once as fit below a limit, of whatever a node has."""
+    config, search = SweepConfig(budgets=(5, 100), methods=(Method.DISTILL_CF, Method.NYSTROM)), paper_search("AUC")
+    (node,) = ray.nodes()
+    offered = node["Resources"]["memory"]
+    plans = [plan_summarise(dataset, trial.config, workers=1) for trial in config.summaries()]
+    share, solver = room_for(dataset, config, search, Share(cpus=0.1), memory_limit=None, disk=None)
+    assert max(plan.peak for plan in plans) <= share.memory < offered and solver == Solver.EXACT
+    for at_once in (1, 3):
+        limit = int((at_once + 0.5) * share.memory)
+        limited, _ = room_for(dataset, config, search, Share(cpus=0.1), memory_limit=limit, disk=None)
+        assert offered // limited.memory == at_once
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -239,6 +279,8 @@ def _metrics(made: Artefact) -> dict[str, list[float]]:
         (["--target", "0"], "--target must be positive, such as 0.96, it is 0."),
         (["--samples", "2", "--methods", "head-users"], "--samples is for distill-cf"),
         (["--memory-limit", "1MB"], "the memory limit is 0.00 GB"),
+        (["--trial-cpus", "64"], "No node has 64 CPUs and 0 GPUs for a trial: lower --trial-cpus or --trial-gpus."),
+        (["--trial-gpus", "0.5"], "No node has 1 CPUs and 0.5 GPUs for a trial"),
         (["--resume"], "There is no unfinished sweep to resume at"),
         (["--space", "nowhere.toml"], "There is no search space at nowhere.toml."),
     ],

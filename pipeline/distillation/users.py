@@ -17,7 +17,7 @@ from kernels.ntk import NTK
 from kernels.sparse import chosen_entries
 from pipeline.dataset import PARTS, Dataset, Histories, ShardSlice, by_shard, judging_rows
 from pipeline.distillation.config import DistillConfig, Objective
-from pipeline.distillation.rows_on_disk import TrainingRows
+from pipeline.distillation.rows import SharedRows, TrainingRows
 from pipeline.errors import InputError
 from pipeline.memory import give_back_memory
 from pipeline.validation import UserBlock, user_blocks
@@ -79,7 +79,7 @@ class PartWorker:
         """`judged_users`: of all parts together."""
         self._dataset, self._parts, self._seed = dataset, parts, seed
         self._judged_users = -(-judged_users // parts)
-        self._training: dict[int, TrainingRows] = {}
+        self._training: dict[int, TrainingRows | SharedRows] = {}
         self._judged: dict[int, list[UserBlock]] = {}
         self._weights = propensity_weights(dataset.items()["train_count"].to_numpy())
 
@@ -142,9 +142,10 @@ class PartWorker:
         give_back_memory()
         return judged
 
-    def _training_rows(self, part: int) -> TrainingRows:
+    def _training_rows(self, part: int) -> TrainingRows | SharedRows:
         if part not in self._training:
-            self._training[part] = TrainingRows(self._dataset, self._dataset.part(part, self._parts))
+            kind = SharedRows if self._dataset.in_store else TrainingRows
+            self._training[part] = kind(self._dataset, self._dataset.part(part, self._parts))
         return self._training[part]
 
     def judged_blocks(self, part: int) -> list[UserBlock]:

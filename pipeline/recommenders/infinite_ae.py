@@ -98,8 +98,8 @@ class InfiniteAE:
         return self.dual.scores(kernel_block(self.ntk, self.support, users))
 
 
-def plan_infinite_ae(dataset: Dataset, config: InfiniteAEConfig) -> Plan:
-    """The memory that `fit_infinite_ae` will take on the connected cluster."""
+def plan_infinite_ae(dataset: Dataset, config: InfiniteAEConfig, *, workers: int | None = None) -> Plan:
+    """The memory that `fit_infinite_ae` will take with so many workers; None: those of the connected cluster."""
     counts = dataset.manifest.counts
     candidates = len(config.exponents) * len(tried_lambdas(dataset, config))
     return plan_kernel_system(
@@ -107,7 +107,7 @@ def plan_infinite_ae(dataset: Dataset, config: InfiniteAEConfig) -> Plan:
         items=dataset.num_items,
         interactions=counts["train"],
         kept=2 if candidates > 1 else 1,
-        workers=pool_size(),
+        workers=workers or pool_size(),
     )
 
 

@@ -114,8 +114,11 @@ class Nystrom:
         return scores
 
 
-def plan_nystrom(dataset: Dataset, config: NystromConfig) -> Plan:
-    """The memory that `fit_nystrom` will take on the connected cluster. Raises `InputError` for too many landmarks."""
+def plan_nystrom(dataset: Dataset, config: NystromConfig, *, workers: int | None = None) -> Plan:
+    """The memory that `fit_nystrom` will take with so many workers; None: those of the connected cluster.
+
+    Raises `InputError` for too many landmarks.
+    """
     _check_landmarks(config, dataset)
     users = dataset.num_training_users
     return plan_normal_equations(
@@ -127,7 +130,7 @@ def plan_nystrom(dataset: Dataset, config: NystromConfig) -> Plan:
         chosen=_candidates(config, users),
         judged=min(config.judged_users, dataset.num_users),
         slice_users=SLICE_USERS,
-        workers=pool_size(),
+        workers=workers or pool_size(),
     )
 
 

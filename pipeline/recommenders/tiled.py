@@ -40,8 +40,8 @@ def tile_of(users: int) -> int:
     return 2048 if users >= _FEW_TILES * 2048 else 1024
 
 
-def plan_tiled(dataset: Dataset, config: InfiniteAEConfig) -> Plan:
-    """The memory and the disk that `fit_tiled` will take on the connected cluster."""
+def plan_tiled(dataset: Dataset, config: InfiniteAEConfig, *, workers: int | None = None) -> Plan:
+    """The memory and the disk that `fit_tiled` will take with so many workers; None: those of the cluster."""
     users = dataset.num_training_users
     candidates = len(config.exponents) * len(tried_lambdas(dataset, config))
     return plan_tiled_system(
@@ -50,7 +50,7 @@ def plan_tiled(dataset: Dataset, config: InfiniteAEConfig) -> Plan:
         interactions=dataset.manifest.counts["train"],
         tile=tile_of(users),
         candidates=candidates,
-        workers=pool_size(),
+        workers=workers or pool_size(),
     )
 
 

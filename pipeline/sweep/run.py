@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -18,10 +17,8 @@ import pyarrow.compute as pc
 
 from pipeline.artefact import Artefact, ArtefactWriter, FileRecord, Kind
 from pipeline.dataset import Dataset
-from pipeline.distillation import plan_summarise
 from pipeline.distillation.training import check_budget
 from pipeline.perturb import PerturbConfig, perturb
-from pipeline.planner import Resources, chosen, estimates
 from pipeline.progress import Report, silent
 from pipeline.storage import Location
 from pipeline.sweep.config import SweepConfig, Trial
@@ -29,8 +26,9 @@ from pipeline.sweep.drawing import Artboard
 from pipeline.sweep.figures import FIGURES, save
 from pipeline.sweep.findings import ALL_USERS, TRIALS_SCHEMA, Findings
 from pipeline.sweep.report import report_html
+from pipeline.sweep.room import Share, room_for
 from pipeline.sweep.trial import Bench, Outcome, paper_search
-from pipeline.sweep.trials import Share, run_trials
+from pipeline.sweep.trials import run_trials
 
 TRIALS = "trials.parquet"
 HISTORY = "history.parquet"
@@ -48,29 +46,31 @@ def sweep(
     dataset: Dataset,
     writer: ArtefactWriter,
     config: SweepConfig,
-    resources: Resources,
-    share: Share | None = None,
+    share: Share,
     *,
+    memory_limit: int | None = None,
     report: Report = silent,
 ) -> tuple[Artefact, Findings]:
     """Run all trials of a sweep, and publish its report. To be called inside `ray_session`.
 
-    Goes on from the trials in the writer's staging directory where there are some. Raises `InputError` for a budget
-    above the number of training users, and `EveryTrialFailed`.
+    Goes on from the trials in the writer's staging directory where there are some. `memory_limit`: of all trials on a
+    node. Raises `InputError` for a budget above the number of training users, `DoesNotFit` for a trial that no node has
+    room for, and `EveryTrialFailed`.
     """
-    started, share = time.perf_counter(), share or Share()
+    started = time.perf_counter()
     check_budgets(config, dataset)
-    at_once = trials_at_once(dataset, config, resources, share)
-    search, each = paper_search(config.select), replace(resources, cpus=1, memory=resources.memory // at_once)
+    search = paper_search(config.select)
+    share, solver = room_for(dataset, config, search, share, memory_limit=memory_limit, disk=writer.room())
+    noisy = _noisy_datasets(dataset, writer.work, config, report)
     bench = Bench(
-        dataset=dataset,
-        noisy=dict(_noisy_datasets(dataset, writer.work, config, report)),
+        dataset=dataset.shared(),
+        noisy={key: made.shared() for key, made in noisy},
         work=writer.work,
-        solver=chosen(estimates(dataset, search, each), each).solver,
+        solver=solver,
         search=search,
         learners=config.learners,
     )
-    shared: dict[str, Any] = {"bench": bench, "share": share, "at_once": at_once, "report": report}
+    shared: dict[str, Any] = {"bench": bench, "share": share, "report": report}
     searched = run_trials(config.candidates(), phase="Search", early_stopping=True, **shared)
     points = list(config.points(_recipes(config, searched), all_users=dataset.num_training_users))
     tested = run_trials(points, phase="Trials", early_stopping=False, **shared)
@@ -91,14 +91,6 @@ def sweep(
 def check_budgets(config: SweepConfig, dataset: Dataset) -> None:
     """Raise `InputError` for a budget that the dataset has not as many training users as."""
     check_budget(max(config.budgets), dataset)
-
-
-def trials_at_once(dataset: Dataset, config: SweepConfig, resources: Resources, share: Share) -> int:
-    """As many as the cluster's CPUs and the memory of this node allow. Raises `DoesNotFit` where it is not one."""
-    plans = [plan_summarise(dataset, trial.config, workers=1) for trial in config.summaries()]
-    largest = max(plans, key=lambda plan: plan.peak)
-    largest.require(resources.memory)
-    return max(1, min(int(resources.cpus / share.cpus), resources.memory // largest.peak))
 
 
 def _noisy_datasets(

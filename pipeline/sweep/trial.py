@@ -15,7 +15,6 @@ from typing import Any
 from uuid import uuid4
 
 import jax.numpy as jnp
-import scipy.sparse as sp
 
 from kernels.distillation import solve_summary
 from kernels.ntk import NTK
@@ -28,11 +27,8 @@ from pipeline.gram import GramWorker
 from pipeline.learners import Learner, Lesson
 from pipeline.planner import Search, Solver
 from pipeline.progress import OnValidation, ignored
-from pipeline.recommenders.ease import EASEConfig, fit_ease
-from pipeline.recommenders.ease import solved as ease_solved
 from pipeline.recommenders.infinite_ae import PAPER_EXPONENTS, InfiniteAEConfig
 from pipeline.recommenders.infinite_ae import solved as infinite_ae_solved
-from pipeline.recommenders.mf import MFConfig, fit_mf, item_factors
 from pipeline.recommenders.nystrom import NystromConfig
 from pipeline.recommenders.summary import HISTORY, USERS, summary_matrix
 from pipeline.scoring import evaluate
@@ -129,7 +125,7 @@ class Bench:
         if "steps" in summary.manifest.counts:
             shared["steps"] = summary.manifest.counts["steps"]
         rows = [
-            row_of(trial, learner, **shared, **self._learned(trial, learner, summary, seconds))
+            row_of(trial, learner, **{**self._learned(trial, learner, summary, seconds), **shared})
             for learner in self.learners
         ]
         return Outcome(rows, [{"trial": trial.name, **row} for row in history])
@@ -145,52 +141,58 @@ class Bench:
             if trial.method == Method.NYSTROM:
                 seconds = made_in  # its coefficients are fitted to all users
             return {**self._metrics(trial, summary), "training_seconds": seconds}
-        lesson = Lesson.of(str(summary.location), self.dataset, learner, seed=trial.seed)
-        with lesson.fitted() as model:
-            seconds = _training_seconds(lesson.rows, lesson.config, model, self.dataset)
-            return {**self._metrics(trial, model), "training_seconds": seconds}
+        uri = str(summary.location)
+        lesson = Lesson.of(uri, self.dataset, learner, seed=trial.seed, select=trial.select)
+        return self._taught(trial, lesson)
 
     def _all_users(self, trial: Trial) -> Outcome:
-        dataset = self.dataset_of(trial)
-        train, rows = dataset.training_matrix(), []
+        dataset, rows = self.dataset_of(trial), []
+        size = sum(record.size for name, record in dataset.manifest.files.items() if name != ITEMS)
+        shared = {"interactions": int(dataset.training_sizes().sum()), "bytes": size}
         for learner in self.learners:
-            config: Search | EASEConfig | MFConfig
-            match learner:
-                case Learner.INFINITE_AE:
-                    config = self.search
-                case Learner.EASE:
-                    config = EASEConfig(select=trial.select, seed=trial.seed)
-                case Learner.MF:
-                    config = MFConfig(select=trial.select, seed=trial.seed)
-            with self._fitted(trial, dataset, config) as (model, seconds):
-                if isinstance(config, Search) and self.solver != Solver.EXACT:
-                    lam = (model.manifest.config["lambda"],)
-                    alone = Search(replace(config.exact, lambdas=lam), replace(config.nystrom, lambdas=lam))
-                    with self._fitted(trial, dataset, alone) as (_, training_seconds):
-                        pass
-                else:
-                    training_seconds = _training_seconds(train, config, model, dataset)
-                measured = {**self._metrics(trial, model), "seconds": seconds, "training_seconds": training_seconds}
-                measured["lambda"] = model.manifest.config["lambda"]
-            size = sum(record.size for name, record in dataset.manifest.files.items() if name != ITEMS)
-            rows.append(row_of(trial, learner, **measured, interactions=train.nnz, bytes=size))
+            if learner == Learner.INFINITE_AE:
+                measured = self._infinite_ae(trial, dataset)
+            else:
+                place = self.work / trial.name
+                lesson = Lesson.of_all_users(dataset, learner, place, seed=trial.seed, select=trial.select)
+                measured = self._taught(trial, lesson)
+            rows.append(row_of(trial, learner, **shared, **measured))
         return Outcome(rows, [])
 
+    def _taught(self, trial: Trial, lesson: Lesson) -> dict[str, Any]:
+        """Of a learner other than ∞-AE."""
+        started = time.perf_counter()
+        with lesson.fitted() as model:
+            return {
+                "seconds": time.perf_counter() - started,
+                "training_seconds": _seconds(lambda: lesson.train(model)),
+                "lambda": model.manifest.config["lambda"],
+                **self._metrics(trial, model),
+            }
+
+    def _infinite_ae(self, trial: Trial, dataset: Dataset) -> dict[str, Any]:
+        """Of the ∞-AE on all users; trained once more, with the λ that was chosen."""
+        with self._fitted(trial, dataset, self.search) as (model, seconds):
+            lam = (model.manifest.config["lambda"],)
+            measured = {**self._metrics(trial, model), "seconds": seconds, "lambda": lam[0]}
+        alone = Search(replace(self.search.exact, lambdas=lam), replace(self.search.nystrom, lambdas=lam))
+        if self.solver == Solver.EXACT:  # without what a fit does besides: validation, and writing
+            train = dataset.training_matrix()
+            with InProcess().workers(GramWorker, dataset) as workers:
+                seconds = _seconds(lambda: next(infinite_ae_solved(workers, train, alone.exact, [])))
+        else:
+            with self._fitted(trial, dataset, alone) as (_, seconds):
+                pass
+        return {**measured, "training_seconds": seconds}
+
     @contextmanager
-    def _fitted(
-        self, trial: Trial, dataset: Dataset, config: Search | EASEConfig | MFConfig
-    ) -> Iterator[tuple[Artefact, float]]:
-        """A model of all users, for as long as the block runs, and the seconds that it took."""
+    def _fitted(self, trial: Trial, dataset: Dataset, search: Search) -> Iterator[tuple[Artefact, float]]:
+        """An ∞-AE of all users, for as long as the block runs, and the seconds that it took."""
         place = self.work / f"{trial.name}-{uuid4().hex}"
         started = time.perf_counter()
         try:
             with ArtefactWriter(place, Kind.MODEL, purpose={}) as writer:
-                if isinstance(config, Search):
-                    model = planner.fit(self.solver, config, dataset, writer, InProcess())
-                elif isinstance(config, EASEConfig):
-                    model = fit_ease(dataset, writer, config)
-                else:
-                    model = fit_mf(dataset, writer, config)
+                model = planner.fit(self.solver, search, dataset, writer, InProcess())
             yield model, time.perf_counter() - started
         finally:
             place.remove()
@@ -239,20 +241,6 @@ def paper_search(select: str) -> Search:
 
 def _parameters(trial: Trial) -> dict[str, Any]:
     return parameters_of(trial.config) if isinstance(trial.config, DistillConfig) else {}
-
-
-def _training_seconds(
-    rows: sp.csr_array, config: Search | EASEConfig | MFConfig, model: Artefact, dataset: Dataset
-) -> float:
-    """To train on `rows` with the hyper-parameters of `model`: no search, no validation, nothing written."""
-    chosen = model.manifest.config
-    if isinstance(config, EASEConfig):
-        return _seconds(lambda: next(ease_solved(rows, replace(config, lambdas=(chosen["lambda"],)))))
-    if isinstance(config, MFConfig):
-        return _seconds(lambda: item_factors(rows, chosen["factors"], chosen["alpha"], chosen["lambda"], config))
-    alone = replace(config.exact, lambdas=(chosen["lambda"],))
-    with InProcess().workers(GramWorker, dataset) as workers:
-        return _seconds(lambda: next(infinite_ae_solved(workers, rows, alone, [])))
 
 
 def _seconds(train: Callable[[], object]) -> float:

@@ -10,7 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from pipeline.progress import Report
 from pipeline.sweep.config import Trial
 from pipeline.sweep.findings import METRICS
+from pipeline.sweep.room import Share
 from pipeline.sweep.trial import Bench, Outcome, failed, stopped
 
 # Ctrl-C ends the job, to be taken up again, and not just Tune's loop
@@ -34,21 +35,12 @@ _RETRIES = 2
 """How often a trial is made again whose process or node was lost."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """What a trial takes of a node; Tune runs as many at once as there is room for."""
-
-    cpus: float = 1.0
-    gpus: float = 0.0
-
-
 def run_trials(
     trials: Iterable[Trial],
     bench: Bench,
     *,
     phase: str,
     share: Share,
-    at_once: int,
     early_stopping: bool,
     report: Report,
 ) -> list[Outcome]:
@@ -63,12 +55,12 @@ def run_trials(
         todo = [trial for trial in todo if not bench.place_of(trial).exists()]
     recorder = _Recorder(bench, phase, len(trials) - len(todo), len(trials), report)
     if todo:
+        taken = {"cpu": share.cpus, "gpu": share.gpus, "memory": share.memory}
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_run, bench=bench), {"cpu": share.cpus, "gpu": share.gpus}),
+            tune.with_resources(tune.with_parameters(_run, bench=bench), taken),
             param_space={"trial": tune.grid_search([_plain(trial) for trial in todo])},
             tune_config=tune.TuneConfig(
                 scheduler=_OnePerBudget(todo[0].select) if early_stopping else None,
-                max_concurrent_trials=at_once,
                 reuse_actors=True,  # imports and compiled functions serve one trial after another
                 trial_name_creator=lambda trial: _trial_of(trial).name,
                 trial_dirname_creator=lambda trial: _trial_of(trial).name,

@@ -1,4 +1,7 @@
-"""Some users' train interactions in a file: memory holds where each user's begin, and the rows that are asked for."""
+"""Some users' train interactions, of which this process's memory holds only the rows that are asked for.
+
+The others are in a file of its own, or, where the dataset is shared, in the object store of its node.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ import weakref
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 from jaxtyping import Int
 
-from pipeline.dataset import Dataset, ShardSlice, training_lists
+from pipeline.dataset import Dataset, ShardSlice, by_shard, csr_of, training_lists
 
 
 class TrainingRows:
@@ -46,3 +50,26 @@ class TrainingRows:
             mine = indices[indptr[row] : indptr[row + 1]]
             mine[:] = np.frombuffer(os.pread(self._file.fileno(), mine.nbytes, 4 * start), np.int32)
         return sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(len(users), self._items))
+
+
+class SharedRows:
+    """What `TrainingRows` is, of a shared dataset: looked up in the node's copy. The users asked for must ascend."""
+
+    def __init__(self, dataset: Dataset, cuts: Sequence[ShardSlice]) -> None:
+        tables = [dataset.table(cut, ["held_out", "train"]) for cut in cuts]
+        self._items = dataset.num_items
+        self._lists = [table["train"].chunk(0) for table in tables]  # there is one, and joining it would copy it
+        self._trained = [np.flatnonzero(~table["held_out"].to_numpy()) for table in tables]
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self._trained)
+
+    def __getitem__(self, users: Int[np.ndarray, " users"]) -> sp.csr_array:
+        if not self._lists:
+            return sp.csr_array((0, self._items), dtype=np.float32)
+        chosen = by_shard(users, [len(rows) for rows in self._trained])
+        taken = [
+            lists.take(pa.array(rows[mine]))
+            for lists, rows, mine in zip(self._lists, self._trained, chosen, strict=True)
+        ]
+        return csr_of(pa.chunked_array(taken), self._items)

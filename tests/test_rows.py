@@ -6,12 +6,16 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import ray
+import scipy.sparse as sp
 
 from pipeline.dataset import Dataset
-from pipeline.distillation.rows_on_disk import TrainingRows
+from pipeline.distillation.rows import SharedRows, TrainingRows
 from pipeline.distillation.users import PartWorker
-from tests.builders import taste_dataset
+from pipeline.session import Cluster
+from tests.builders import taste_dataset, taste_matrix, write_dataset
 
 PARTS = 3
 
@@ -39,13 +43,49 @@ def test_chosen_rows_are_those_of_the_training_matrix(dataset: Dataset) -> None:
     np.testing.assert_array_equal(dataset.training_rows(chosen).toarray(), train[chosen].toarray())
 
 
-def test_rows_in_a_file_are_those_of_the_training_matrix(dataset: Dataset) -> None:
-    parts = [TrainingRows(dataset, dataset.part(index, PARTS)) for index in range(PARTS)]
+@pytest.mark.parametrize("kind", [TrainingRows, SharedRows])
+def test_rows_out_of_memory_are_those_of_the_training_matrix(
+    kind: type[TrainingRows] | type[SharedRows], dataset: Dataset, cluster: Cluster
+) -> None:
+    source = dataset.shared() if kind is SharedRows else dataset
+    parts = [kind(source, dataset.part(index, PARTS)) for index in range(PARTS)]
+    assert sum(len(rows) for rows in parts) == dataset.num_training_users
     found = np.concatenate([rows[np.arange(len(rows))].toarray() for rows in parts])
     train = dataset.training_matrix().toarray()
     np.testing.assert_array_equal(found, train)
     some = np.array([2, 3, 17])
     np.testing.assert_array_equal(parts[0][some].toarray(), train[some])
+
+
+def test_a_shared_dataset_is_the_same(dataset: Dataset, cluster: Cluster) -> None:
+    shared, chosen = dataset.shared(), np.array([5, 3, 70])
+    assert shared.histories().user_ids.equals(dataset.histories().user_ids)
+    for mine, theirs in [
+        (shared.training_matrix(), dataset.training_matrix()),
+        (shared.training_rows(chosen), dataset.training_rows(chosen)),
+        (shared.shard(2).validation, dataset.shard(2).validation),
+    ]:
+        np.testing.assert_array_equal(mine.toarray(), theirs.toarray())
+    assert [shared.table(cut, ["test"]) for cut in shared.slices(30)] == [
+        dataset.table(cut, ["test"]) for cut in dataset.slices(30)
+    ]
+
+
+def test_a_process_has_no_copy_of_a_shared_dataset(cluster: Cluster, tmp_path: Path) -> None:
+    train = taste_matrix(3000, 500, seed=0, per_user=100)
+    nothing = sp.csr_array(train.shape, dtype=np.float32)
+    dataset = write_dataset(tmp_path / "data", train, nothing, nothing)
+
+    def copied(dataset: Dataset) -> int:
+        before = pa.total_allocated_bytes()
+        rows = SharedRows(dataset, dataset.part(0, 1)) if dataset.in_store else None
+        table = dataset.shard_table(0)
+        assert len(table) == 1500 and (rows is None or len(rows) == 3000)
+        return int(pa.total_allocated_bytes() - before)
+
+    task = ray.remote(copied)
+    alone, together = ray.get([task.remote(dataset), task.remote(dataset.shared())])
+    assert alone > 400_000 and together < alone / 50
 
 
 def test_the_file_has_no_name(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
