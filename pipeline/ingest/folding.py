@@ -54,16 +54,17 @@ class Folded:
     """None: nothing is new."""
     counts: Counter[str]
     """By how much the counts of users and interactions grow, below 0 where they shrink."""
-    train_counts: np.ndarray
-    """int64 [items]: new train interactions."""
     duplicates: int
     """Rows whose user and item were known, or came twice."""
     fresh: FileRecord
     fresh_counts: Counter[str]
 
 
-def fold(index: int, growth: Growth) -> Folded:
-    """Gather the new rows of a shard's users, leave out what the shard has, and write its additions anew."""
+def fold(index: int, growth: Growth) -> tuple[Folded, Int64[np.ndarray, " items"]]:
+    """Gather the new rows of a shard's users, leave out what the shard has, and write its additions anew.
+
+    Also returned, as it is for the sum alone: how many new train interactions each item has.
+    """
     bucket = gather(index, growth.work, growth.parts, keep_last=False)
     shard, before = growth.previous.layers(index)
     if before is None:
@@ -88,16 +89,16 @@ def fold(index: int, growth: Growth) -> Folded:
     fresh = with_additions(shard, addition, judged)
     fresh = fresh.set_column(fresh.column_names.index("test"), "test", lists_of(new[TEST], judged))
     users = len(known_ids) + int(newcomer.sum())
-    return Folded(
+    folded = Folded(
         index=index,
         users=users,
         addition=_written(growth.grown / additions_name(index), addition) if any(map(len, new)) else None,
         counts=_grown_by(shard, added, new, len(known_ids), users),
-        train_counts=np.bincount(new[TRAIN].astype(np.int32), minlength=growth.numbering.num_items),  # the lower half
         duplicates=bucket.duplicates + len(key) - sum(map(len, new)),
         fresh=_written(growth.fresh / shard_name(index), fresh),
         fresh_counts=user_counts(fresh),
     )
+    return folded, np.bincount(new[TRAIN].astype(np.int32), minlength=growth.numbering.num_items)  # the lower half
 
 
 def _without(keys: Int64[np.ndarray, " keys"], known: Int64[np.ndarray, " known"]) -> Int64[np.ndarray, " new"]:

@@ -113,16 +113,16 @@ def _grow(
     grown = work / "grown"
     growth = Growth(previous, numbering, config.seed, work, parts, grown, fresh_writer.staging)
     folded: list[Folded] = []
-    for of_shard in run(fold, range(shards if len(vocabulary) else 0), growth):
+    train_counts = np.zeros(len(item_ids), dtype=np.int64)
+    train_counts[: len(known)] = previous.items()["train_count"].to_numpy()
+    for of_shard, trained in run(fold, range(shards if len(vocabulary) else 0), growth):
         folded.append(of_shard)
+        train_counts += trained
         report("fold into shards", len(folded), shards)
     folded.sort(key=lambda of_shard: of_shard.index)
     dropped[Dropped.DUPLICATE] += sum(of_shard.duplicates for of_shard in folded)
     counts = _sum(of_shard.counts for of_shard in folded)
 
-    before = previous.items()["train_count"].to_numpy()
-    train_counts = np.concatenate([before, np.zeros(len(item_ids) - len(before), dtype=np.int64)])
-    train_counts += sum(of_shard.train_counts for of_shard in folded)
     items = pa.table({"item_id": item_ids, "train_count": train_counts})
     published = _counts(previous, folded, counts, len(items), rows, dropped, [file.source for file in log.bad_files])
     fresh = _publish_fresh(fresh_writer, previous, inputs, items, folded, config)
