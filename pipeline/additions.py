@@ -9,26 +9,24 @@ while the dataset grows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int, Int64
 
-PARTS = ("train", "validation", "test")
-
 
 def additions_name(shard: int) -> str:
     return f"additions-{shard:05d}.parquet"
 
 
-def addition_of(newcomers: pa.Array, keys: Sequence[Int64[np.ndarray, " items"]]) -> pa.Table:
+def addition_of(newcomers: pa.Array, keys: Mapping[str, Int64[np.ndarray, " items"]]) -> pa.Table:
     """From the ids of all users who came later and, of each part, the sorted keys (`keys_of`) of what was added."""
-    rows = np.flatnonzero(np.bincount(np.concatenate([each >> 32 for each in keys])))
+    rows = np.flatnonzero(np.bincount(np.concatenate([each >> 32 for each in keys.values()])))
     user_ids = pa.concat_arrays([pa.nulls(len(rows) - len(newcomers), newcomers.type), newcomers])
-    lists = [lists_of(each, rows) for each in keys]
-    return pa.table([pa.array(rows, pa.int32()), user_ids, *lists], names=["row", "user_id", *PARTS])
+    lists = {part: lists_of(each, rows) for part, each in keys.items()}
+    return pa.table({"row": pa.array(rows, pa.int32()), "user_id": user_ids, **lists})
 
 
 def with_newcomers(shard: pa.Table, addition: pa.Table) -> pa.Table:

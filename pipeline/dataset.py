@@ -24,12 +24,13 @@ import ray
 import scipy.sparse as sp
 from jaxtyping import Int
 
-from pipeline.additions import PARTS, additions_name, with_additions
+from pipeline.additions import additions_name, with_additions
 from pipeline.artefact import Artefact, Kind, Manifest
 from pipeline.storage import Location
 
 ITEMS = "items.parquet"
-OF_ADDITIONS = ("added", "shard_users")
+PARTS = ("train", "validation", "test")
+OF_ADDITIONS = ("additions", "shard_users")
 """Counts of a dataset that has grown since its shards were written: interactions in additions, users of each shard."""
 COLUMNS = ("user_id", "held_out", *PARTS)
 
@@ -147,7 +148,7 @@ class Dataset:
     @property
     def has_additions(self) -> bool:
         """Whether the dataset has grown since its shards were written."""
-        return "added" in self.manifest.counts
+        return "additions" in self.manifest.counts
 
     def counts_of_whole_shards(self) -> dict[str, Any]:
         """The manifest's counts, as they are once every shard is written anew."""

@@ -68,7 +68,7 @@ def fold(index: int, growth: Growth) -> tuple[Folded, Int64[np.ndarray, " items"
     bucket = gather(index, growth.work, growth.parts, keep_last=False)
     shard, before = growth.previous.layers(index)
     if before is None:
-        before = addition_of(shard["user_id"].combine_chunks()[:0], [np.empty(0, np.int64)] * len(PARTS))
+        before = addition_of(shard["user_id"].combine_chunks()[:0], dict.fromkeys(PARTS, np.empty(0, np.int64)))
     known_ids = with_newcomers(shard, before)["user_id"].combine_chunks()
     row = pc.fill_null(pc.index_in(bucket.user_ids.cast(known_ids.type), known_ids), -1).to_numpy()
     newcomer = row < 0
@@ -84,7 +84,7 @@ def fold(index: int, growth: Growth) -> tuple[Folded, Int64[np.ndarray, " items"
 
     came_before = before["user_id"].combine_chunks().drop_null()
     newcomers = pa.concat_arrays([came_before, bucket.user_ids.cast(known_ids.type).filter(pa.array(newcomer))])
-    addition = addition_of(newcomers, [merged(*pair) for pair in zip(added, new, strict=True)])
+    addition = addition_of(newcomers, dict(zip(PARTS, map(merged, added, new), strict=True)))
     judged = np.unique(new[TEST] >> 32)
     fresh = with_additions(shard, addition, judged)
     fresh = fresh.set_column(fresh.column_names.index("test"), "test", lists_of(new[TEST], judged))

@@ -174,8 +174,8 @@ def _counts(
 ) -> dict[str, Any]:
     """The counts of the manifest, with those of additions."""
     before = previous.manifest.counts
-    added = before.get("added", 0) + sum(grown_by[part] for part in PARTS)
-    of_additions = {"added": added, "shard_users": [of_shard.users for of_shard in folded]}
+    added = before.get("additions", 0) + sum(grown_by[part] for part in PARTS)
+    of_additions = {"additions": added, "shard_users": [of_shard.users for of_shard in folded]}
     return {
         **before,
         "rows": before["rows"] + rows,
@@ -205,7 +205,7 @@ def _publish(
     origins = dict.fromkeys(files, grown)
     for name in before.files.keys() - files.keys() - {ITEMS}:
         files[name], origins[name] = before.files[name], previous.artefact.location
-    added = counts.get("added", 0)
+    added = counts.get("additions", 0)
     if added > MOST_ADDED * (sum(counts[part] for part in PARTS) - added):
         for name, origin in origins.items():
             if origin != grown:
