@@ -38,9 +38,10 @@ def submit(
     """Run a job on a cluster: its output comes here as it is written, and its exit code is this command's."""
     from pipeline.submission import Submission, submit_job  # half a second that the other jobs need not wait
 
-    _check(context, command)
+    assert context.parent is not None
+    _check(context.parent, context.info_name, command)
     submission = Submission(
-        command=tuple(command),
+        command=("--log-format", context.parent.params["log_format"], *command),
         submission_id=submission_id,
         working_dir=working_dir,
         pip=pip,
@@ -61,13 +62,12 @@ def submit(
         raise SystemExit(_INTERRUPTED) from None
 
 
-def _check(context: typer.Context, command: list[str]) -> None:
+def _check(infrec: typer.Context, submit: str | None, command: list[str]) -> None:
     """Refuse here, before a cluster is troubled, what the job's own command line would refuse there."""
-    assert context.parent is not None
-    jobs = {name: job for name, job in context.parent.command.commands.items() if name != context.info_name}  # type: ignore[attr-defined]
+    jobs = {name: job for name, job in infrec.command.commands.items() if name != submit}  # type: ignore[attr-defined]
     if command[0] not in jobs:
         raise InputError(f"There is no job {command[0]} to submit: choose one of {', '.join(jobs)}.")
-    jobs[command[0]].make_context(command[0], command[1:], parent=context.parent)
+    jobs[command[0]].make_context(command[0], command[1:], parent=infrec)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -220,8 +220,8 @@ def _stepped(
     if not bool(jnp.isfinite(logits).all()):
         raise _diverged("update", state.step, config)
     known = state.best.metrics[config.select] if state.best else None
-    detail = f"loss {loss:.3f}" + (f", best {config.select} {known:.2f}" if known is not None else "")
-    report("Steps", state.step + 1, config.steps, detail)
+    best = {} if known is None else {f"best {config.select}": known}
+    report("Steps", state.step + 1, config.steps, {"loss": loss, **best})
     return replace(state, step=state.step + 1, logits=logits, optimiser=optimiser_state)
 
 
