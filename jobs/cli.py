@@ -88,6 +88,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 def main(arguments: list[str] | None = None) -> int:
     """Run one job and return its exit code; `--debug` anywhere shows the traceback of an error."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    console.begin(Run.of("infrec"))
     return console.ended(_exit_code(arguments, debug="--debug" in arguments))
 
 

@@ -31,9 +31,6 @@ def begin(run: Run, log_format: LogFormat = LogFormat.TEXT) -> None:
     _run, _log = run, JsonLog(run) if log_format == LogFormat.JSON else TextLog()
 
 
-begin(Run.of("infrec"))
-
-
 def note(message: str) -> None:
     """One line on stderr."""
     _log.note(message)
@@ -85,11 +82,12 @@ def progress() -> Iterator[Report]:
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on stdout: the first column left-aligned, the others right."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
+    RESULTS.print(title, style="bold", markup=False, soft_wrap=True)  # not the table's: it would wrap at its width
     RESULTS.print(table)
 
 

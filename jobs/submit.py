@@ -38,10 +38,9 @@ def submit(
     """Run a job on a cluster: its output comes here as it is written, and its exit code is this command's."""
     from pipeline.submission import Submission, submit_job  # half a second that the other jobs need not wait
 
-    assert context.parent is not None
-    _check(context.parent, context.info_name, command)
+    _check(context, command)
     submission = Submission(
-        command=("--log-format", context.parent.params["log_format"], *command),
+        command=("--log-format", context.find_root().params["log_format"], *command),
         submission_id=submission_id,
         working_dir=working_dir,
         pip=pip,
@@ -62,9 +61,10 @@ def submit(
         raise SystemExit(_INTERRUPTED) from None
 
 
-def _check(infrec: typer.Context, submit: str | None, command: list[str]) -> None:
+def _check(context: typer.Context, command: list[str]) -> None:
     """Refuse here, before a cluster is troubled, what the job's own command line would refuse there."""
-    jobs = {name: job for name, job in infrec.command.commands.items() if name != submit}  # type: ignore[attr-defined]
+    infrec = context.find_root()
+    jobs = {name: job for name, job in infrec.command.commands.items() if name != context.info_name}  # type: ignore[attr-defined]
     if command[0] not in jobs:
         raise InputError(f"There is no job {command[0]} to submit: choose one of {', '.join(jobs)}.")
     jobs[command[0]].make_context(command[0], command[1:], parent=infrec)

@@ -39,7 +39,7 @@ class Telemetry:
     """The metrics of a run. To be made inside `ray_session`."""
 
     def __init__(self, run: Run) -> None:
-        tags = {"command": run.job, "run": run.id}  # Prometheus has a `job` of its own
+        tags = {"command": run.job, "run": _ascii(run.id)}  # Prometheus has a `job` of its own
 
         def gauge(name: str, description: str, *more: str) -> Gauge:
             return Gauge(f"infrec_{name}", description, (*tags, *more)).set_default_tags(tags)
@@ -51,16 +51,21 @@ class Telemetry:
 
     def report(self, phase: str, done: int, total: int, detail: Detail = "") -> None:
         """A `Report`. What a phase says in brackets, such as its λ, is not told: series would be without number."""
-        stage = {"stage": phase.partition(" (")[0]}
+        stage = {"stage": _ascii(phase.partition(" (")[0])}
         self._done.set(done, stage)
         self._total.set(total, stage)
         if isinstance(detail, Mapping):
             for name, value in detail.items():
-                self._figure.set(value, {**stage, "figure": name})
+                self._figure.set(value, {**stage, "figure": _ascii(name)})
 
     def succeeded(self) -> None:
         """What the run was for is published."""
         self._success.set(time.time())
+
+
+def _ascii(text: str) -> str:
+    """Ray takes no other tags."""
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _submission_id() -> str | None:

@@ -12,7 +12,9 @@ import pytest
 from pipeline.session import Cluster, ray_session
 from pipeline.workers import Pool
 
-os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")  # the tests of metrics need not wait ten seconds for them
+os.environ.setdefault(
+    "RAY_metrics_report_interval_ms", "1000"
+)  # the tests of metrics need not wait ten seconds for them
 
 # Shells start background jobs deaf to Ctrl-C, and what these start is deaf as well: the tests that send it are not
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -216,7 +216,7 @@ class _Best:
                 history.append({"step": 0, "lambda": lam, **metrics})
                 if metrics[config.select] > highest:
                     highest, best = metrics[config.select], (lam, dual)
-            report("λ judged", number + 1, len(config.grid))
+            report("Candidates", number + 1, len(config.grid), {f"best {config.select}": highest} if history else {})
         if best is None:
             raise InputError(f"No λ of {config.grid} has a finite solution: add a larger one.")
         return cls(*best, history)

@@ -160,12 +160,8 @@ def fit_nystrom(
         best: _Candidate | None = None
         for candidate in _solved(workers, dataset, config, survey, candidates, report):
             trials.append(Trial(candidate.parameters, validation.judge(candidate.scores)))
-            report(
-                "Candidates",
-                len(trials),
-                len(config.exponents) * len(config.lambdas),
-                best_so_far(trials, config.select),
-            )
+            best_yet = best_so_far(trials, config.select)
+            report("Candidates", len(trials), len(config.exponents) * len(config.lambdas), best_yet)
             if best_trial(trials, config.select) is trials[-1]:
                 best = candidate
     if best is None:

@@ -1,0 +1,109 @@
+"""Every command of README.md and docs/ is run, or checked where it wants a cluster; examples print what the pages show.
+
+The examples of docs/ are run in the order of the list in docs/README.md, in one directory. Those of the README have a
+log of their own: tests/test_readme.py.
+"""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import main
+from pipeline.session import Cluster
+from tests.commands import INFREC, PAGES, ROOT, accepted, check, commands, elsewhere, fences, spans
+
+INDEX = ROOT / "docs" / "README.md"
+_LANGUAGES = {"console", "sh", "crontab", "python", "toml", "json", "text"}
+_MEASURED = re.compile(r"\d[\d.,]*(?= (?:s|min|h)\b)|(?<=^ seconds)\s+\d\S*|(?<=^ rows a second)\s+\d\S*", re.MULTILINE)
+"""Times, which are never the same."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_is_not_run_would_be_accepted(page: Path) -> None:
+    for fence in fences(page):
+        assert fence.language in _LANGUAGES, f"{page}: {fence.body}"
+        for words, _ in commands(fence) if fence.language != "console" else ():
+            if elsewhere(words):
+                assert accepted(words)
+            else:
+                check(words)
+    known = {option for job in [INFREC, *INFREC.commands.values()] for param in job.params for option in param.opts}
+    for span in spans(page):
+        words = span.split()
+        if words[0] in ("infrec", "make", "ray", "kubectl", "pip"):
+            check(words)
+        elif words[0].startswith("--") or words[0] in INFREC.commands:
+            assert {word for word in words if re.match(r"--\w", word)} <= known, f"{page}: {span}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        headings = (
+            [line.lstrip("# ").lower() for line in file.read_text().splitlines() if line.startswith("#")]
+            if anchor
+            else []
+        )
+        assert not anchor or anchor in {re.sub(r"[^\w-]", "", line.replace(" ", "-")) for line in headings}, anchor
+
+
+def test_every_job_has_a_page_and_every_page_is_in_the_index() -> None:
+    listed = set(re.findall(r"\((\w[\w-]*\.md)\)", INDEX.read_text()))
+    assert listed == {page.name for page in PAGES} - {"README.md"}
+    assert {f"{job}.md" for job in INFREC.commands} - {"demo.md"} <= listed
+
+
+def test_examples_print_what_the_pages_show(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    examples, names = 0, dict[str, object]()
+    for name in dict.fromkeys(re.findall(r"\((\w[\w-]*\.md)\)", INDEX.read_text())):
+        for fence in fences(INDEX.parent / name):
+            if fence.file:
+                Path(fence.file).write_text(fence.body)
+            if fence.language == "python":
+                example = doctest.DocTestParser().get_doctest(fence.body, names, name, name, 0)
+                failed, _ = doctest.DocTestRunner().run(example, clear_globs=False)
+                names.update(example.globs)
+                assert not failed, capsys.readouterr().out
+            for words, shown in commands(fence) if fence.language == "console" else ():
+                assert words[0] == "infrec"
+                code = main(words[1:])
+                printed, said = capsys.readouterr()
+                if code:
+                    assert code == 2, said
+                    printed += said.splitlines()[-1]
+                _assert_same(shown, printed.replace(str(tmp_path), "/home/you"), f"{name}: {' '.join(words)}")
+                examples += 1
+    assert examples >= 30
+
+
+def _assert_same(shown: str, printed: str, where: str) -> None:
+    """The same words, with metrics that may differ in their last places: another processor rounds otherwise."""
+    ours, theirs = _words(shown), _words(printed)
+    assert len(ours) == len(theirs), f"{where} prints\n{printed}"
+    for one, other in zip(ours, theirs, strict=True):
+        assert one == other or _number(one) == pytest.approx(_number(other), rel=0.02), f"{where} prints\n{printed}"
+
+
+def _words(text: str) -> list[str]:
+    text = _MEASURED.sub(" ", text)
+    blocks = re.split(r"\n\s*\n", text)
+    timed = [
+        re.sub(r"\S+$", "", block, flags=re.MULTILINE) if re.search(r"seconds *\n", block) else block
+        for block in blocks
+    ]
+    return "\n".join(timed).split()
+
+
+def _number(word: str) -> float | None:
+    """Of a metric: counts, which have no point, are the same everywhere."""
+    return float(word) if re.fullmatch(r"-?\d+\.\d+", word) else None
