@@ -72,16 +72,19 @@ def accepted(words: list[str]) -> str:
 
 
 def check(words: list[str]) -> None:
-    """Fail if a program has no such command or option, or a file is not in the repository. … stands for more words."""
+    """Fail if a program has no such command or option, or a file is not there. JOB and … stand for any words."""
     program, *arguments = words
     if program == "make":
         assert all(re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M) for target in arguments), words
     if program in _PROGRAMS:
         command = _PROGRAMS[program]
-        for name in arguments:
-            if not hasattr(command, "commands") or name == "…":
+        left = iter(arguments)
+        for name in left:
+            if name.startswith("-"):
+                next(left, None)  # its value
+            elif name in ("JOB", "…") or not hasattr(command, "commands"):
                 break
-            if not name.startswith("-"):
+            else:
                 assert name in command.commands, words
                 command = command.commands[name]
         options = {option for one in (_PROGRAMS[program], command) for param in one.params for option in param.opts}
