@@ -6,17 +6,15 @@ log of their own: tests/test_readme.py.
 
 from __future__ import annotations
 
-import doctest
 import re
 from pathlib import Path
 
 import pytest
 
-from jobs.cli import main
 from pipeline.session import Cluster
-from tests.commands import INFREC, PAGES, ROOT, accepted, check, commands, elsewhere, fences, spans
+from tests.commands import INFREC, PAGES, accepted, check, commands, elsewhere, fences, spans
+from tests.examples import examples, listed
 
-INDEX = ROOT / "docs" / "README.md"
 _LANGUAGES = {"console", "sh", "crontab", "python", "toml", "json", "text"}
 _MEASURED = re.compile(r"\d[\d.,]*(?= (?:s|min|h)\b)|(?<=^ seconds)\s+\d\S*|(?<=^ rows a second)\s+\d\S*", re.MULTILINE)
 """Times, which are never the same."""
@@ -54,36 +52,19 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_job_has_a_page_and_every_page_is_in_the_index() -> None:
-    listed = set(re.findall(r"\((\w[\w-]*\.md)\)", INDEX.read_text()))
-    assert listed == {page.name for page in PAGES} - {"README.md"}
-    assert {f"{job}.md" for job in INFREC.commands} - {"demo.md"} <= listed
+    names = {page.name for page in listed()}
+    assert names == {page.name for page in PAGES} - {"README.md"}
+    assert {f"{job}.md" for job in INFREC.commands} - {"demo.md"} <= names
 
 
-def test_examples_print_what_the_pages_show(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_examples_print_what_the_pages_show(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they are meant to print something else now: `python -m tests.examples`."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-    examples, names = 0, dict[str, object]()
-    for name in dict.fromkeys(re.findall(r"\((\w[\w-]*\.md)\)", INDEX.read_text())):
-        for fence in fences(INDEX.parent / name):
-            if fence.file:
-                Path(fence.file).write_text(fence.body)
-            if fence.language == "python":
-                example = doctest.DocTestParser().get_doctest(fence.body, names, name, name, 0)
-                failed, _ = doctest.DocTestRunner().run(example, clear_globs=False)
-                names.update(example.globs)
-                assert not failed, capsys.readouterr().out
-            for words, shown in commands(fence) if fence.language == "console" else ():
-                assert words[0] == "infrec"
-                code = main(words[1:])
-                printed, said = capsys.readouterr()
-                if code:
-                    assert code == 2, said
-                    printed += said.splitlines()[-1]
-                _assert_same(shown, printed.replace(str(tmp_path), "/home/you"), f"{name}: {' '.join(words)}")
-                examples += 1
-    assert examples >= 30
+    run = 0
+    for page, command, shown, printed in examples():
+        _assert_same(shown, printed, f"{page.name}: {command}")
+        run += 1
+    assert run >= 30
 
 
 def _assert_same(shown: str, printed: str, where: str) -> None:
