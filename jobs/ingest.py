@@ -35,12 +35,15 @@ def ingest(
     min_user_interactions: Annotated[int, typer.Option(help="Drop users with fewer interactions.")] = 1,
     k_core: Annotated[int, typer.Option(help="Drop users and items with fewer interactions, until none is left.")] = 1,
     split: Annotated[
-        Split, typer.Option(help="random: 80/10/10 of each user. users: whole users held out.")
+        Split,
+        typer.Option(help="random: 80/10/10 of each user. users: whole users held out. stable: for logs that grow."),
     ] = Split.RANDOM,
     validation_from: Annotated[
         str | None, typer.Option(help="Time at which validation begins. Default: after 80 %.")
     ] = None,
     test_from: Annotated[str | None, typer.Option(help="Time at which test begins. Default: after 90 %.")] = None,
+    since: Annotated[str | None, typer.Option(help="Drop rows of an earlier time.")] = None,
+    until: Annotated[str | None, typer.Option(help="Drop rows of this time or a later one.")] = None,
     seed: Seed = 0,
     on_bad_file: Annotated[
         OnBadFile, typer.Option(help="What to do about files that are not whole.")
@@ -68,6 +71,8 @@ def ingest(
         split=split,
         validation_from=validation_from,
         test_from=test_from,
+        since=since,
+        until=until,
         seed=seed,
         on_bad_file=on_bad_file,
         items_from=items_from,

@@ -63,7 +63,7 @@ def block_metrics(
     """The metrics of one block of users. Overwrites the scores of seen items.
 
     Args:
-        scores: one row a user, finite.
+        scores: one row a user, not NaN; −∞ for items that are not to be recommended.
         seen: CSR users × items, the context: never recommended.
         truth: CSR users × items, sorted indices, disjoint from `seen`.
         negatives: from `sample_negatives`; −1 where a user has no more of them.

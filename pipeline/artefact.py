@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import Diverged, InputError
 from pipeline.storage import Location
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: a dataset may have additions
 MANIFEST = "manifest.json"
 WORK = "_work"
 

@@ -4,6 +4,7 @@
     users-00000.parquet  user_id (as it came in), held_out (bool), train, validation, test (list<int32>, sorted
     users-00001.parquet  item indices); one file a shard, users sorted by id within it
     …
+    additions-00000.parquet …  what each shard's users gained since: `pipeline.additions`
 
 `held_out` users (strong generalisation) are never trained on: their `train` list is the context they are recommended
 from. Everyone else is trained on. At validation the context is `train`; at test it is `train` and `validation`.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +24,14 @@ import ray
 import scipy.sparse as sp
 from jaxtyping import Int
 
+from pipeline.additions import PARTS, additions_name, with_additions
 from pipeline.artefact import Artefact, Kind, Manifest
 from pipeline.storage import Location
 
 ITEMS = "items.parquet"
-PARTS = ("train", "validation", "test")
+OF_ADDITIONS = ("added", "shard_users")
+"""Counts of a dataset that has grown since its shards were written: interactions in additions, users of each shard."""
+COLUMNS = ("user_id", "held_out", *PARTS)
 
 
 def shard_name(index: int) -> str:
@@ -139,16 +144,34 @@ class Dataset:
     def num_shards(self) -> int:
         return int(self.manifest.counts["shards"])
 
+    @property
+    def has_additions(self) -> bool:
+        """Whether the dataset has grown since its shards were written."""
+        return "added" in self.manifest.counts
+
+    def counts_of_whole_shards(self) -> dict[str, Any]:
+        """The manifest's counts, as they are once every shard is written anew."""
+        return {name: count for name, count in self.manifest.counts.items() if name not in OF_ADDITIONS}
+
     def items(self) -> pa.Table:
         """item_id, train_count; row i is item index i."""
         return self.artefact.table(ITEMS)
 
-    def shard_table(self, index: int, columns: list[str] | None = None) -> pa.Table:
-        """Some columns of a shard, or all."""
-        if not self.in_store:
-            return self.artefact.table(shard_name(index), columns=columns)
-        table: pa.Table = ray.get(self.in_store[index])
-        return table if columns is None else table.select(columns)
+    def shard_table(self, index: int, columns: Sequence[str] = COLUMNS) -> pa.Table:
+        """Some columns of a shard's users with all that they gained: every reader of shards comes through here."""
+        if self.in_store:
+            table: pa.Table = ray.get(self.in_store[index])
+            return table.select(list(columns))
+        shard, addition = self.layers(index, columns)
+        return shard if addition is None else with_additions(shard, addition)
+
+    def layers(self, index: int, columns: Sequence[str] = COLUMNS) -> tuple[pa.Table, pa.Table | None]:
+        """Some columns of a shard as it was written, and what was added since, if anything."""
+        shard = self.artefact.table(shard_name(index), columns=list(columns))
+        if additions_name(index) not in self.manifest.files:
+            return shard, None
+        added = ["row", "user_id", *(name for name in columns if name in PARTS)]
+        return shard, self.artefact.table(additions_name(index), columns=added)
 
     def shard(self, index: int) -> Histories:
         return Histories.of(self.shard_table(index), self.num_items)
@@ -167,7 +190,7 @@ class Dataset:
         start, stop = (self.num_users * bound // parts for bound in (index, index + 1))
         cuts: list[ShardSlice] = []
         first = 0
-        for shard, size in enumerate(self._shard_sizes()):
+        for shard, size in enumerate(self.shard_sizes()):
             low, high = max(start - first, 0), min(stop - first, size)
             if low < high:
                 cuts.append(ShardSlice(shard, slice(low, high)))
@@ -182,12 +205,15 @@ class Dataset:
         """The whole dataset in order, cut into slices of up to `users` users that do not cross shards."""
         return [
             ShardSlice(shard, slice(start, min(start + users, size)))
-            for shard, size in enumerate(self._shard_sizes())
+            for shard, size in enumerate(self.shard_sizes())
             for start in range(0, size, users)
         ]
 
-    def _shard_sizes(self) -> Iterator[int]:
-        """Users of every shard, from the files' footers."""
+    def shard_sizes(self) -> Iterator[int]:
+        """Users of every shard, from the files' footers; of a dataset that has grown, from the manifest."""
+        if self.has_additions:
+            yield from self.manifest.counts["shard_users"]
+            return
         for index in range(self.num_shards):
             location = self.artefact.location / shard_name(index)
             with location.filesystem.open_input_file(location.path) as source:

@@ -16,7 +16,6 @@ from kernels.normalisation import DegreeNormalisation, Exponents
 from kernels.ntk import NTK
 from kernels.nystrom import NormalEquations
 from pipeline.dataset import (
-    PARTS,
     Dataset,
     Histories,
     ShardSlice,
@@ -128,7 +127,7 @@ class NormalEquationsWorker:
         self, shard: int, training: Int[np.ndarray, " chosen"], judging: Int[np.ndarray, " sample"]
     ) -> tuple[pa.Array, pa.Table]:
         """The train lists of some of the shard's training users, and the rows of some of those that are judged by."""
-        table = self._dataset.shard_table(shard, ["user_id", "held_out", *PARTS])
+        table = self._dataset.shard_table(shard)
         lists = training_lists(table).take(pa.array(training))
         return lists, table.take(pa.array(judging_rows(table)[judging]))
 

@@ -51,7 +51,7 @@ def perturb(dataset: Dataset, writer: ArtefactWriter, config: PerturbConfig, *, 
     column = items.schema.get_field_index("train_count")
     items = items.set_column(column, items.schema.field(column), pa.array(train_counts))
     files[ITEMS] = writer.write_table(ITEMS, items)
-    counts = dataset.manifest.counts
+    counts = dataset.counts_of_whole_shards()
     artefact = writer.publish(
         config=asdict(config),
         inputs={"dataset": dataset.manifest.fingerprint()},

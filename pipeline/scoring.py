@@ -7,6 +7,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float
+
 from kernels.metrics import BlockMetrics, combine, propensity_weights
 from pipeline.artefact import Artefact, Kind
 from pipeline.dataset import ITEMS, Dataset, Histories, ShardSlice, numbers
@@ -47,9 +51,10 @@ def evaluate_all(
 ) -> Iterator[Evaluation]:
     """The metrics of each model on `part` ("validation" or "test") of the dataset, seen items left out.
 
-    Raises `InputError` if a model knows other items than the dataset, or if nobody has anything to predict.
+    Items that came to the dataset after a model are not in the contexts that it is given, and rank last. Raises
+    `InputError` if a model knows other items than the dataset, or if nobody has anything to predict.
     """
-    opened = [open_model(model, dataset) for model in models]
+    opened = [open_model(model, dataset, earlier=True) for model in models]
     slices = dataset.slices(SLICE_USERS)
     with pool.workers(ScoringWorker, dataset) as workers:
         for uri, model in zip(models, opened, strict=True):
@@ -69,10 +74,11 @@ def evaluate_all(
             yield Evaluation(combine(blocks), users, dataset.num_users - users, seconds)
 
 
-def open_model(uri: str, dataset: Dataset) -> Artefact:
-    """The model or summary at `uri`, if its items are those of `dataset`."""
+def open_model(uri: str, dataset: Dataset, *, earlier: bool = False) -> Artefact:
+    """The model or summary at `uri`, if its items are those of `dataset`: all, or as many as there were `earlier`."""
     model = Artefact.open(uri, Kind.MODEL, Kind.SUMMARY)
-    if not model.table(ITEMS)["item_id"].equals(dataset.items()["item_id"]):
+    known, items = model.table(ITEMS)["item_id"], dataset.items()["item_id"]
+    if not known.equals(items[: len(known)] if earlier else items):
         raise InputError(
             f"{uri} knows other items than {dataset.artefact.location}: "
             f"fit it on this dataset, or ingest the logs with the --items-from of the model's dataset."
@@ -110,9 +116,19 @@ class ScoringWorker(SliceWorker):
     def metrics(self, model: Artefact, cut: ShardSlice, part: str, seed: int) -> list[BlockMetrics]:
         """The slice's share of the metrics, block by block."""
         recommender = self.recommender(model)
+        known = model.manifest.counts["items"]
         # Blocks are numbered over the whole dataset, whatever the slices: negatives are keyed by that number
         first = cut.shard * 2**32 + cut.users.start
         return [
-            block.metrics(recommender.scores(block.context), self._weights, seed)
+            block.metrics(_scores(recommender, known, block.context), self._weights, seed)
             for block in user_blocks(self.histories(cut), part, first=first)
         ]
+
+
+def _scores(recommender: Recommender, known: int, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
+    """The scores of a recommender that has the first `known` of the context's items; −∞ for the others."""
+    if known == context.shape[1]:
+        return recommender.scores(context)
+    scores = np.full(context.shape, -np.inf, np.float32)
+    scores[:, :known] = recommender.scores(context[:, :known])
+    return scores

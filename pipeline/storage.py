@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,19 @@ class Location:
     def move(self, target: Location) -> None:
         """Rename the file or directory."""
         self.filesystem.move(self.path, target.path)
+
+    def link(self, target: Location) -> None:
+        """Let the file, which nobody changes, be at `target` as well: where it can be, without copying its bytes."""
+        target.remove()
+        if self.is_local and target.is_local:
+            Path(target.path).parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # another disk, or one without hard links
+                os.link(self.path, target.path)
+                return
+        if self.filesystem.equals(target.filesystem):
+            self.copy(target)
+        else:
+            target.write(self.read())
 
     def copy(self, target: Location) -> None:
         """Copy the file within its filesystem, without the bytes passing through here."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
@@ -10,6 +12,8 @@ import ray
 from ray.exceptions import RayTaskError
 
 Result = TypeVar("Result")
+Run = Callable[..., Iterator[Any]]
+"""`each` or `here`."""
 
 
 def each(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) -> Iterator[Result]:
@@ -29,6 +33,12 @@ def each(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) ->
         in_flight.append(remote.remote(part, *handles))
     while in_flight:
         yield _next(in_flight)
+
+
+def here(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) -> Iterator[Result]:
+    """As `each`, in threads of this process: for what is done before Ray's workers would have started."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        yield from pool.map(lambda part: function(part, *shared), parts)
 
 
 def available_cpus() -> int:

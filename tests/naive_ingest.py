@@ -55,13 +55,13 @@ def naive_ingest(rows: Sequence[Row], config: IngestConfig) -> NaiveDataset:
     return result
 
 
-def as_naive(dataset: Dataset) -> NaiveDataset:
+def as_naive(dataset: Dataset, *, sorted_users: bool = True) -> NaiveDataset:
     """What the pipeline made, in the same form."""
     ids = dataset.items()["item_id"].to_pylist()
-    result = NaiveDataset(items=ids, dropped=Counter(dataset.manifest.counts["dropped"]))
+    result = NaiveDataset(items=ids, dropped=Counter(dataset.manifest.counts.get("dropped", {})))
     for shard in (dataset.shard(index) for index in range(dataset.num_shards)):
         users = shard.user_ids.to_pylist()
-        assert users == sorted(users)
+        assert not sorted_users or users == sorted(users)
         for row, user in enumerate(users):
             lists = [getattr(shard, part)[[row]].indices for part in PARTS]
             assert all((np.diff(indices) > 0).all() for indices in lists)
@@ -80,8 +80,12 @@ def _reason_to_drop(row: Row, config: IngestConfig) -> Dropped | None:
         return Dropped.BAD_RATING
     if config.threshold is not None and row["rating"] < config.threshold:
         return Dropped.BELOW_THRESHOLD
-    if config.split.needs_timestamp and row["timestamp"] is None:
+    if (config.split.needs_timestamp or config.since or config.until) and row["timestamp"] is None:
         return Dropped.NO_TIME
+    if config.since is not None and row["timestamp"] < int(config.since):
+        return Dropped.TOO_EARLY
+    if config.until is not None and row["timestamp"] >= int(config.until):
+        return Dropped.TOO_LATE
     if config.split == Split.COLUMN and row["split"] not in PART_NAMES:
         return Dropped.OTHER_SPLIT
     return None
@@ -122,7 +126,7 @@ def _split(kept: dict[tuple[Any, Any], int], config: IngestConfig, result: Naive
         )
         part, held_out = assign(config.split, rows, seed=config.seed, cuts=cuts)
         lists = [[item for item, p in zip(items, part, strict=True) if p == number] for number in range(3)]
-        if lists[0]:
+        if lists[0] or config.split == Split.STABLE:
             result.histories[user] = (bool(held_out[0]), lists[0], lists[1], lists[2])
         else:
             result.dropped[Dropped.NOT_TRAINED] += len(items)

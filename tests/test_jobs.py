@@ -192,8 +192,8 @@ def test_datasets_that_cannot_be_trusted(dataset: str, tmp_path: Path, capsys: p
     manifest, shard = copy / "manifest.json", copy / "users-00001.parquet"
     whole, body = manifest.read_bytes(), bytearray(shard.read_bytes())
 
-    manifest.write_bytes(whole.replace(b'"version": 1', b'"version": 999'))
-    refused("has format version 999, this infrec reads up to 1: upgrade infrec.")
+    manifest.write_bytes(whole.replace(b'"version": 2', b'"version": 999'))
+    refused("has format version 999, this infrec reads up to 2: upgrade infrec.")
     manifest.write_bytes(whole.replace(b'"users": 120', b'"users": 121'))
     refused("manifest.json is damaged")
     manifest.write_bytes(whole[:100])

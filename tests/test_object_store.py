@@ -12,10 +12,14 @@ from pyarrow.fs import S3FileSystem
 
 from jobs.cli import main
 from pipeline.artefact import Artefact, ArtefactWriter, Kind
+from pipeline.dataset import Dataset
 from pipeline.errors import InputError
+from pipeline.ingest import IngestConfig, Split, ingest
+from pipeline.ingest.grow import grow
 from pipeline.session import Cluster
 from pipeline.storage import Location
 from tests.builders import taste_matrix
+from tests.naive_ingest import as_naive
 
 
 class Bucket:
@@ -61,6 +65,22 @@ def test_from_logs_to_recommendations(bucket: Bucket, cluster: Cluster, capsys: 
     assert "s3://lake/model exists" in capsys.readouterr().err
     assert main(["fit", data, "--out", model, "--model", "popularity", "--overwrite"]) == 0
     assert Artefact.open(model, Kind.MODEL).manifest.config["model"] == "popularity"
+
+
+def test_a_dataset_grows(bucket: Bucket, cluster: Cluster) -> None:
+    for night, (users, items) in enumerate([([1, 1, 2], [10, 20, 10]), ([1, 3], [30, 10])]):
+        with bucket.filesystem.open_output_stream(f"lake/nights/{night}.parquet") as sink:
+            pq.write_table(pa.table({"user_id": users, "item_id": items}), sink)
+    config = IngestConfig(split=Split.STABLE)
+    first = ingest([bucket.uri("nights/0.parquet")], bucket.uri("small"), config)
+    grow(first, [bucket.uri("nights/1.parquet")], bucket.uri("grown"), bucket.uri("fresh"), config)
+    found = as_naive(Dataset.open(bucket.uri("grown")))
+    assert {user: sorted(a + b + c) for user, (_, a, b, c) in found.histories.items()} == {
+        1: [10, 20, 30],
+        2: [10],
+        3: [10],
+    }
+    assert Dataset.open(bucket.uri("fresh")).items()["item_id"].to_pylist() == [10, 20, 30]
 
 
 def test_what_is_published_stays_until_its_successor_is_whole(bucket: Bucket) -> None:

@@ -117,6 +117,26 @@ def test_users_are_held_out_whole_with_a_context() -> None:
         assert part[order].tolist() == ([TRAIN] * context + [role[user]] * len(order))[: len(order)]
 
 
+def test_stable_parts_are_drawn_one_by_one() -> None:
+    rows = interactions(4, users=2000)
+    part, held_out = assign(Split.STABLE, rows, seed=9)
+    assert not held_out.any()
+    user_keys = keyed(rows.user_hash, 9)
+    for row in range(0, len(part), 100):
+        draw = int(mix(user_keys[rows.user[[row]]] ^ rows.item_hash[[row]])[0])
+        assert part[row] == (VALIDATION if draw < 2**64 / 10 else TEST if draw < 2**64 / 5 else TRAIN)
+    np.testing.assert_allclose(np.bincount(part) / len(part), [0.8, 0.1, 0.1], atol=0.01)
+
+
+def test_stable_parts_do_not_depend_on_what_else_there_is() -> None:
+    rows = interactions(5)
+    some = np.random.default_rng(0).random(len(rows.user)) < 0.3
+    fewer = Interactions(user=rows.user[some], item_hash=rows.item_hash[some], user_hash=rows.user_hash)
+    part, _ = assign(Split.STABLE, rows, seed=1)
+    of_fewer, _ = assign(Split.STABLE, fewer, seed=1)
+    assert (part[some] == of_fewer).all()
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 0.8, 0.9])
 def test_quantiles_of_distributed_values_are_exact(fraction: float) -> None:
     random = np.random.default_rng(0)

@@ -2,8 +2,9 @@
 `pieces` → `partition` → `buckets` (gathered by user) → `selection` (filters, item numbers) → `shards` (split, written).
 """
 
+from pipeline.ingest.config import IngestConfig
 from pipeline.ingest.logs import Format, OnBadFile, find_files
-from pipeline.ingest.run import IngestConfig, ingest
+from pipeline.ingest.run import ingest
 from pipeline.ingest.splits import Split
 
 __all__ = ["Format", "IngestConfig", "OnBadFile", "Split", "find_files", "ingest"]

@@ -153,7 +153,7 @@ def agree_on(files: Sequence[LogFile], role: Role, name: str) -> Column:
     known = [type_ for type_ in types if type_ != pa.null()]
 
     def unite(left: pa.DataType, right: pa.DataType) -> pa.DataType:
-        united = _common_type(left, right)
+        united = common_type(left, right)
         if united is None:
             raise InputError(
                 f"The log's files differ in column {name}: it is {left} in {types[left].source} "
@@ -271,7 +271,8 @@ def _is_string(type_: pa.DataType) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
 
 
-def _common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
+def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
+    """The type as which values of both types are read, None if they do not go together."""
     if left == right:
         return left
     if pa.types.is_integer(left) and pa.types.is_integer(right) and pa.uint64() not in (left, right):

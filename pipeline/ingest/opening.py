@@ -51,7 +51,7 @@ def open_log(
     bad: list[BadFile] = []
     targets: list[Location | None] = [file.location for file in found]
     texts = [number for number, file in enumerate(found) if file.format != Format.PARQUET]
-    conversions = each(_convert, texts, found, names, needed, work)
+    conversions = each(_convert, texts, found, names, needed, work) if texts else ()
     for done, (number, outcome) in enumerate(conversions, start=1):
         targets[number] = outcome if isinstance(outcome, Location) else None
         if isinstance(outcome, BadFile):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +23,14 @@ from pipeline.ingest.buckets import (
     rows_file,
     write_arrow,
 )
+from pipeline.ingest.config import IngestConfig
 from pipeline.ingest.logs import Column, OnBadFile, Role
 from pipeline.ingest.pieces import Piece, read
 from pipeline.ingest.splits import PART_NAMES
-from pipeline.ingest.timestamps import sortable
+from pipeline.ingest.timestamps import parse_time, sortable
 from pipeline.progress import Report
 from pipeline.storage import Location
-from pipeline.tasks import each
+from pipeline.tasks import Run, each
 
 _PARTS_AT_ONCE = 64  # whose items the driver holds beside the vocabulary
 
@@ -42,6 +44,8 @@ class Dropped(StrEnum):
     BAD_RATING = "rating missing or not finite"
     BELOW_THRESHOLD = "rating below threshold"
     NO_TIME = "without timestamp"
+    TOO_EARLY = "before --since"
+    TOO_LATE = "at or after --until"
     OTHER_SPLIT = "split neither train, validation nor test"
     DUPLICATE = "duplicates"
     UNKNOWN_ITEM = "of unknown items"
@@ -51,15 +55,40 @@ class Dropped(StrEnum):
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which rows of the log are kept, and whether with their times."""
+
+    threshold: float | None
+    since: int | None
+    """The first time that is kept (`timestamps.sortable`), None for all."""
+    until: int | None
+    """The first time that is not."""
+    with_time: bool
+
+    @classmethod
+    def of(cls, config: IngestConfig, columns: Mapping[Role, Column]) -> Self:
+        def time(text: str | None, option: str) -> int | None:
+            return None if text is None else parse_time(text, columns[Role.TIMESTAMP].type, option)
+
+        since, until = time(config.since, "--since"), time(config.until, "--until")
+        return cls(config.threshold, since, until, config.split.needs_timestamp)
+
+
+@dataclass(frozen=True)
 class Partitioning:
     """What the partition of every piece has in common."""
 
     columns: Mapping[Role, Column]
-    threshold: float | None
+    selection: Selection
     buckets: int
     piece_rows: int
     on_bad_file: OnBadFile
     work: Location
+
+    @classmethod
+    def of(cls, config: IngestConfig, columns: Mapping[Role, Column], buckets: int, work: Location) -> Self:
+        selection = Selection.of(config, columns)
+        return cls(columns, selection, buckets, config.piece_rows, config.on_bad_file, work)
 
 
 def partition(piece: Piece, how: Partitioning) -> Counter[str]:
@@ -77,7 +106,7 @@ def partition(piece: Piece, how: Partitioning) -> Counter[str]:
     tables = read(piece, how.columns, piece_rows=how.piece_rows, on_bad_file=how.on_bad_file)
     expected = piece.rows
     for part, table in zip(parts, tables, strict=True):
-        kept, dropped = select(table, how.threshold)
+        kept, dropped = select(table, how.selection)
         dropped[Dropped.UNREADABLE] = min(expected, how.piece_rows) - len(table)
         expected -= how.piece_rows
         rows, items = deal_out(kept, how.buckets)
@@ -87,8 +116,8 @@ def partition(piece: Piece, how: Partitioning) -> Counter[str]:
     return total
 
 
-def select(table: pa.Table, threshold: float | None) -> tuple[pa.Table, Counter[str]]:
-    """The rows to keep as columns user, item and (where a time or a split was read) value, and the rows
+def select(table: pa.Table, selection: Selection) -> tuple[pa.Table, Counter[str]]:
+    """The rows to keep as columns user, item and (of a split or, if asked for, the time) value, and the rows
     dropped.
 
     A rating that is null, NaN or infinite marks a damaged row, whether or not there is a threshold.
@@ -106,13 +135,18 @@ def select(table: pa.Table, threshold: float | None) -> tuple[pa.Table, Counter[
     if Role.RATING in table.column_names:
         rating = pc.fill_null(table[Role.RATING], np.nan).to_numpy()
         drop(Dropped.BAD_RATING, ~np.isfinite(rating))
-        if threshold is not None:
-            drop(Dropped.BELOW_THRESHOLD, rating < threshold)
+        if selection.threshold is not None:
+            drop(Dropped.BELOW_THRESHOLD, rating < selection.threshold)
     if Role.TIMESTAMP in table.column_names:
         time = table[Role.TIMESTAMP]
         floats = pa.types.is_floating(time.type)
         drop(Dropped.NO_TIME, ~np.isfinite(pc.fill_null(time, np.nan).to_numpy()) if floats else _is_null(time))
-        value = sortable(time)
+        when = sortable(time)
+        if selection.since is not None:
+            drop(Dropped.TOO_EARLY, when < selection.since)
+        if selection.until is not None:
+            drop(Dropped.TOO_LATE, when >= selection.until)
+        value = when if selection.with_time else None
     if Role.SPLIT in table.column_names:
         value = _given_part(table[Role.SPLIT])
         drop(Dropped.OTHER_SPLIT, value < 0)
@@ -123,14 +157,14 @@ def select(table: pa.Table, threshold: float | None) -> tuple[pa.Table, Counter[
     return kept if alive.all() else kept.filter(pa.array(alive)), dropped
 
 
-def number_items(work: Location, parts: int, report: Report) -> pa.Array:
+def number_items(work: Location, parts: int, report: Report, run: Run = each) -> pa.Array:
     """Number the items of all parts: returns the sorted vocabulary and writes each part's positions in it."""
     distinct = _items(work, 0)
     for first in range(0, parts, _PARTS_AT_ONCE):
         some = [_items(work, part) for part in range(first, min(first + _PARTS_AT_ONCE, parts))]
         distinct = pa.chunked_array([distinct, *some]).unique()
     vocabulary = distinct.take(pc.sort_indices(distinct))
-    for done, _ in enumerate(each(_number_part, range(parts), work, vocabulary), start=1):
+    for done, _ in enumerate(run(_number_part, range(parts), work, vocabulary), start=1):
         report("number items", done, parts)
     return vocabulary
 

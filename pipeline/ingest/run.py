@@ -13,10 +13,9 @@ worker's part is made again, and the bytes are the same on any cluster.
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -26,11 +25,12 @@ import ray.data
 from pipeline.artefact import Artefact, ArtefactWriter, FileRecord, Kind
 from pipeline.dataset import ITEMS, PARTS, Dataset, shard_name
 from pipeline.errors import InputError
-from pipeline.ingest.logs import Column, Format, FoundFile, OnBadFile, Role, find_files
+from pipeline.ingest.config import IngestConfig
+from pipeline.ingest.logs import Column, FoundFile, Role, find_files
 from pipeline.ingest.opening import open_log
 from pipeline.ingest.partition import Dropped, Partitioning, number_items, partition
 from pipeline.ingest.pieces import Piece, cut
-from pipeline.ingest.selection import cut_at, filter_items, known_index, number_kept
+from pipeline.ingest.selection import cut_at, filter_items, known_ids, known_index, number_kept
 from pipeline.ingest.shards import USER_COUNTS, Numbering, Sharding, write_shard
 from pipeline.ingest.splits import Split
 from pipeline.ingest.timestamps import parse_time
@@ -42,75 +42,6 @@ VALIDATION_FROM, TEST_FROM = 0.8, 0.9  # where the default temporal cuts are, as
 _WITH_ITEMS = (Kind.DATASET, Kind.MODEL, Kind.SUMMARY)
 _PIECES_A_BLOCK = 8  # Ray Data waits up to 0.2 s between one block of a CPU and its next
 _BLOCKS_A_CPU = 4  # at least, as far as there are pieces: all CPUs have work to the end
-ROWS_A_TASK = 1 << 20  # some 100 MB of working memory; large enough that Ray's cost per task does not show
-
-
-@dataclass(frozen=True, kw_only=True)
-class IngestConfig:
-    """What is read from a log, what is kept of it and how it is split."""
-
-    format: Format = Format.AUTO
-    user: str = "user_id"
-    item: str = "item_id"
-    rating: str | None = None
-    """None: the column `rating`, if the log has one."""
-    timestamp: str = "timestamp"
-    split_column: str = "split"
-    threshold: float | None = None
-    """Interactions rated lower are dropped; None keeps every rating."""
-    min_user_interactions: int = 1
-    k_core: int = 1
-    """Keep the largest set of interactions in which every user and every item has at least this many."""
-    split: Split = Split.RANDOM
-    validation_from: str | None = None
-    """Where validation begins in a temporal split; None: after 80 % of what passes the filters."""
-    test_from: str | None = None
-    """Where test begins in a temporal split; None: after 90 % of them."""
-    seed: int = 0
-    on_bad_file: OnBadFile = OnBadFile.ERROR
-    items_from: str | None = None
-    """An earlier dataset of a grown log, or a model: its items keep their indices, new ones follow."""
-    known_items_only: bool = False
-    """No new items: interactions with others than those of `items_from` are dropped."""
-    piece_rows: int = ROWS_A_TASK
-    """Rows of the log that one task reads at a time."""
-    bucket_rows: int = ROWS_A_TASK
-    """Rows of the log for each shard of the dataset, on average."""
-
-    def __post_init__(self) -> None:
-        if self.threshold is not None and not math.isfinite(self.threshold):
-            raise InputError(f"--threshold must be a finite number, it is {self.threshold}.")
-        for option, value in {
-            "--min-user-interactions": self.min_user_interactions,
-            "--k-core": self.k_core,
-            "piece_rows": self.piece_rows,
-            "bucket_rows": self.bucket_rows,
-        }.items():
-            if value < 1:
-                raise InputError(f"{option} must be at least 1, it is {value}.")
-        if self.split != Split.TEMPORAL and (self.validation_from or self.test_from):
-            raise InputError("--validation-from and --test-from are for --split temporal only.")
-
-    @property
-    def names(self) -> dict[Role, str]:
-        """What the column of each role is called."""
-        return {
-            Role.USER: self.user,
-            Role.ITEM: self.item,
-            Role.RATING: self.rating or "rating",
-            Role.TIMESTAMP: self.timestamp,
-            Role.SPLIT: self.split_column,
-        }
-
-    @property
-    def needed(self) -> frozenset[Role]:
-        """The roles without whose column this cannot be done."""
-        optional = {
-            Role.RATING: self.rating is not None or self.threshold is not None,
-            Role.TIMESTAMP: self.split.needs_timestamp,
-            Role.SPLIT: self.split == Split.COLUMN,
-        }
-        return frozenset(role for role in Role if optional.get(role, True))
 
 
 def ingest(
@@ -145,12 +76,12 @@ def _ingest(
 ) -> Dataset:
     work = writer.work
     log = open_log(found, config.names, config.needed, on_bad_file=config.on_bad_file, work=work, report=report)
-    known_ids = _known_ids(known, log.columns[Role.ITEM])
+    earlier = known_ids(known, log.columns[Role.ITEM])
     pieces = cut(log.files, config.piece_rows)
     rows = sum(piece.rows for piece in pieces)
     parts = sum(piece.parts for piece in pieces)
     buckets = max(1, -(-rows // config.bucket_rows))
-    how = Partitioning(log.columns, config.threshold, buckets, config.piece_rows, config.on_bad_file, work)
+    how = Partitioning.of(config, log.columns, buckets, work)
     dropped = _partition(pieces, how, report)
     _refuse_if_empty(rows - dropped.total(), rows, dropped)
     vocabulary = number_items(work, parts, report)
@@ -165,7 +96,7 @@ def _ingest(
     )
     in_question = np.ones(len(vocabulary), dtype=bool)
     if config.known_items_only:
-        in_question = known_index(vocabulary, known_ids) >= 0
+        in_question = known_index(vocabulary, earlier) >= 0
     keep_item, users = filter_items(
         buckets,
         sharding,
@@ -177,7 +108,7 @@ def _ingest(
         report=report,
     )
     _refuse_if_empty(int(keep_item.sum()), rows, dropped)
-    item_ids, numbering = number_kept(vocabulary, keep_item, known_ids)
+    item_ids, numbering = number_kept(vocabulary, keep_item, earlier)
     interactions = rows - dropped.total()
     cuts = _cuts(config, log.columns, buckets, sharding, numbering, interactions, report)
 
@@ -211,16 +142,6 @@ def _ingest(
         files=files,
     )
     return Dataset(artefact)
-
-
-def _known_ids(known: Artefact | None, item: Column) -> pa.Array:
-    """The ids of the items whose indices are given, in their order."""
-    if known is None:
-        return pa.array([], item.type)
-    ids = known.table(ITEMS)["item_id"].combine_chunks()
-    if pa.types.is_string(ids.type) != pa.types.is_string(item.type):
-        raise InputError(f"The log's item ids ({item.name}) are {item.type}, those of {known.location} are {ids.type}.")
-    return ids
 
 
 def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Counter[str]:

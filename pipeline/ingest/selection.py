@@ -12,7 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.artefact import Artefact
+from pipeline.dataset import ITEMS
+from pipeline.errors import InputError
 from pipeline.ingest.hashing import hash_ids
+from pipeline.ingest.logs import Column
 from pipeline.ingest.partition import Dropped
 from pipeline.ingest.shards import Numbering, Sharding, survivors, time_histogram
 from pipeline.ingest.timestamps import RADIX_BITS, quantile
@@ -67,6 +71,16 @@ def filter_items(
         keep_item = survived
     dropped[Dropped.CORE] = with_enough - int(counts[keep_item].sum())
     return keep_item, users
+
+
+def known_ids(known: Artefact | None, item: Column) -> pa.Array:
+    """The ids of the items whose indices are given, in their order."""
+    if known is None:
+        return pa.array([], item.type)
+    ids = known.table(ITEMS)["item_id"].combine_chunks()
+    if pa.types.is_string(ids.type) != pa.types.is_string(item.type):
+        raise InputError(f"The log's item ids ({item.name}) are {item.type}, those of {known.location} are {ids.type}.")
+    return ids
 
 
 def known_index(vocabulary: pa.Array, known: pa.Array) -> np.ndarray:

@@ -109,7 +109,7 @@ def write_shard(bucket: int, sharding: Sharding, numbering: Numbering, cuts: tup
     else:
         table, dropped = _split_users(sharding.bucket(bucket), sharding, numbering, cuts)
         file = write_with_receipt(sharding.staging, shard_name(bucket), parquet_bytes(table), dropped)
-    return Shard(bucket, file, _counts(table), Counter(dropped), _train_counts(table, numbering.num_items))
+    return Shard(bucket, file, user_counts(table), Counter(dropped), _train_counts(table, numbering.num_items))
 
 
 def _split_users(
@@ -118,7 +118,7 @@ def _split_users(
     """The bucket's table of users, and the rows dropped with users of whom nothing is left to train on.
 
     Such a user (all of them after the temporal cut; given only validation and test rows) has no context to be
-    recommended anything from, in training or in evaluation.
+    recommended anything from, in training or in evaluation. Only a split that is to last keeps it.
     """
     alive = bucket.surviving(numbering.index >= 0, sharding.min_user_interactions)
     user, item = bucket.user[alive], bucket.item[alive]
@@ -132,24 +132,24 @@ def _split_users(
 
     slot = user.astype(np.int64) * len(PARTS) + part
     lengths = np.bincount(slot, minlength=len(bucket.user_ids) * len(PARTS)).reshape(-1, len(PARTS))
-    trained = lengths[:, 0] > 0
-    dropped = {Dropped.NOT_TRAINED.value: int(lengths[~trained].sum())}
+    kept = (lengths if sharding.split.keeps_untrained_users else lengths[:, :1]).sum(axis=1) > 0
+    dropped = {Dropped.NOT_TRAINED.value: int(lengths[~kept].sum())}
     keys = slot << 32 | numbering.index[item]
     keys.sort()  # by user, part and item index at once
-    keys = keys[trained[(keys >> 32) // len(PARTS)]]
+    keys = keys[kept[(keys >> 32) // len(PARTS)]]
     part_of_key = (keys >> 32) % len(PARTS)
     columns = {
-        "user_id": bucket.user_ids.filter(pa.array(trained)),
-        "held_out": pa.array(held_out[trained]),
+        "user_id": bucket.user_ids.filter(pa.array(kept)),
+        "held_out": pa.array(held_out[kept]),
     }
     for number, name in enumerate(PARTS):
-        offsets = np.concatenate([[0], np.cumsum(lengths[trained, number])]).astype(np.int32)
+        offsets = np.concatenate([[0], np.cumsum(lengths[kept, number])]).astype(np.int32)
         indices = keys[part_of_key == number].astype(np.int32)  # the lower half
         columns[name] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(indices))
     return pa.table(columns), dropped
 
 
-def _counts(table: pa.Table) -> Counter[str]:
+def user_counts(table: pa.Table) -> Counter[str]:
     lengths = {name: pc.list_value_length(table[name]).to_numpy() for name in PARTS}
     return Counter(
         users=len(table),

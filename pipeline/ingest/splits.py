@@ -32,10 +32,18 @@ class Split(StrEnum):
     USERS = "users"
     """Strong generalisation: 10 % of the users are held out for validation and 10 % for test, each with 80 %
     of their interactions as context (the train list) and the rest as target."""
+    STABLE = "stable"
+    """Each interaction by itself with the odds 80/10/10, whatever else is in the log: as the log grows, no part changes
+    and what was once held out is never trained on. Users with held-out interactions only are kept."""
 
     @property
     def needs_timestamp(self) -> bool:
         return self in (Split.LEAVE_LAST, Split.TEMPORAL)
+
+    @property
+    def keeps_untrained_users(self) -> bool:
+        """Whether users without train interactions are kept: more of the log may bring them some."""
+        return self == Split.STABLE
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ def assign(
             role = holdout_role(rows.user_hash, seed)
             is_target = _random_rank(rows, seed) >= context_size(rows.per_user)[rows.user]
             return np.where(is_target, role[rows.user], TRAIN).astype(np.int8), role != TRAIN
+        case Split.STABLE:
+            return _by_lot(_draw(rows, seed)), nobody
 
 
 def random_bounds(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +117,12 @@ def context_size(count: np.ndarray) -> np.ndarray:
 def holdout_role(user_hash: np.ndarray, seed: int) -> np.ndarray:
     """For each user TRAIN (80 %), VALIDATION (held out, 10 %) or TEST (held out, 10 %), by a hash of (seed,
     id)."""
-    tenth = keyed(user_hash ^ np.uint64(_HOLDOUT_STREAM), seed) // np.uint64(2**64 // 10 + 1)
+    return _by_lot(keyed(user_hash ^ np.uint64(_HOLDOUT_STREAM), seed))
+
+
+def _by_lot(draw: np.ndarray) -> np.ndarray:
+    """The first tenth of uniform 64-bit draws is VALIDATION, the second TEST, the others TRAIN."""
+    tenth = draw // np.uint64(2**64 // 10 + 1)
     return np.select([tenth == 0, tenth == 1], [VALIDATION, TEST], TRAIN).astype(np.int8)
 
 
@@ -118,9 +133,14 @@ def _by_position(rank: np.ndarray, rows: Interactions, validation: np.ndarray, t
     return part
 
 
+def _draw(rows: Interactions, seed: int) -> np.ndarray:
+    """uint64 [n]: uniform, a function of (seed, user id, item id)."""
+    return mix(keyed(rows.user_hash, seed)[rows.user] ^ rows.item_hash)
+
+
 def _random_rank(rows: Interactions, seed: int) -> np.ndarray:
     """The place of every interaction in a random order of its user's, from 0."""
-    draw = mix(keyed(rows.user_hash, seed)[rows.user] ^ rows.item_hash)
+    draw = _draw(rows, seed)
     # One SIMD sort on (user, leading bits of the draw); where those bits tie, the whole draw decides.
     bits = np.uint64(max(1, len(rows.user_hash).bit_length()))
     packed = rows.user.astype(np.uint64) << (np.uint64(64) - bits) | draw >> bits
