@@ -24,7 +24,8 @@ import ray
 import scipy.sparse as sp
 from jaxtyping import Int
 
-from pipeline.additions import PARTS, additions_name, with_additions
+from pipeline.additions import PARTS as PARTS
+from pipeline.additions import additions_name, with_additions
 from pipeline.artefact import Artefact, Kind, Manifest
 from pipeline.storage import Location
 
