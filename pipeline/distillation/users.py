@@ -93,6 +93,8 @@ class PartWorker:
     ) -> Share:
         """The share of some parts in the loss of the `batch`-th batch."""
         fresh = parts[0] not in self._training
+        # A copy in memory of its own, with large pages, is read faster than what lies in the object store
+        summary, dual = summary.copy(order="F"), dual.copy()
         shares = (self._part_gradients(part, batch, summary, dual, config) for part in parts)
         share = summed_in_pairs(shares, len(parts))
         if fresh:  # read, and perhaps compiled
@@ -194,7 +196,7 @@ class Users:
         config: DistillConfig,
     ) -> BlockGradients:
         """The mean loss of the users of these batches, with its gradients."""
-        shared = [self.workers.share(value) for value in (summary, dual, config)]
+        shared = [self.workers.share(value) for value in (np.asfortranarray(summary), dual, config)]
         runs = runs_of_parts(self.parts, len(self.workers))
         calls = [(run, batch, *shared) for batch in batches for run in runs]
         shares = self.workers.map("gradients", calls)
@@ -204,7 +206,8 @@ class Users:
         if not total.users:
             raise InputError("The dataset has no training users.")
         loss, d_dual, d_summary = total.gradients
-        return BlockGradients(loss / total.users, d_dual / total.users, d_summary / total.users)
+        means = (np.divide(x, total.users, out=x if x.flags.writeable else None) for x in (d_dual, d_summary))
+        return BlockGradients(loss / total.users, *means)
 
     def judge(
         self,
