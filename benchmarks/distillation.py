@@ -108,7 +108,7 @@ def time_and_memory(scratch: Path) -> dict[str, Any]:
     return {"runs": [in_subprocess(*run, "short") for _ in SEEDS], **in_subprocess(*run, "watched")}
 
 
-SHORT_STEPS = 40
+SHORT_STEPS = 50
 
 
 def _short(dataset: str) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def distill(
     best = state.best
     if best is None:
         raise Diverged(f"No validation up to step {state.step} had finite scores: give a larger --lambda.")
-    return publish_summary(
+    summary = publish_summary(
         writer,
         dataset,
         best.summary,
@@ -100,6 +100,8 @@ def distill(
         logits=best.logits,
         inputs=start.inputs if start else {},
     )
+    give_back_memory()  # the table of a summary has a row for each of its entries
+    return summary
 
 
 def plan_distillation(dataset: Dataset, config: DistillConfig, *, workers: int | None = None) -> Plan:

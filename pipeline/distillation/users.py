@@ -93,8 +93,6 @@ class PartWorker:
     ) -> Share:
         """The share of some parts in the loss of the `batch`-th batch."""
         fresh = parts[0] not in self._training
-        # A copy in memory of its own, with large pages, is read faster than what lies in the object store
-        summary, dual = summary.copy(order="F"), dual.copy()
         shares = (self._part_gradients(part, batch, summary, dual, config) for part in parts)
         share = summed_in_pairs(shares, len(parts))
         if fresh:  # read, and perhaps compiled
