@@ -30,6 +30,9 @@ from kernels.tiles import Each, NotPositiveDefinite, inverse_factor, on_all_core
 _PIECES = 4
 """Into which a matrix is cut for the cores: the bytes of a result depend on it."""
 
+_UNBOUNDED = np.errstate(over="ignore", invalid="ignore")
+"""Logits of a run that diverges are any numbers: whoever runs it looks at what comes out. Of each thread by itself."""
+
 Matrix = Float32[np.ndarray, "budget items"]
 
 
@@ -68,6 +71,7 @@ class InnerStep:
         groups, temperature = self.sampler.group_rows(len(logits)), self.sampler.temperature
         noise = np.empty((len(groups), self.sampler.draws, logits.shape[1]), np.float32)
 
+        @_UNBOUNDED
         def draw(group: int) -> Union:
             fill_with_noise(noise[group], temperature, np.random.default_rng([self.seed, step, group]))
             return Union.of(over_greatest(logits[groups[group]], temperature), noise[group])
@@ -85,6 +89,7 @@ class InnerStep:
         def pull_back(d_summary: Matrix, d_dual: Matrix) -> Matrix:
             d_logits = np.empty_like(summary)
 
+            @_UNBOUNDED
             def through_sampler(group: int) -> None:
                 rows = groups[group]
                 cotangent = d_summary[rows] + self.sharpness * y[rows]
@@ -194,9 +199,10 @@ _regularised_kernel = jax.jit(_regularised, static_argnums=(0, 1))
 def _mixing(
     ntk: NTK, items: int, inner: Array, squares: Array, lam: Array, d_matrix: Array
 ) -> Float[Array, "budget budget"]:
-    _, pull_back = jax.vjp(lambda *products: _regularised(ntk, items, *products, lam), inner, squares)
+    _, pull_back = jax.vjp(lambda inner, squares: _regularised(ntk, items, inner, squares, lam), inner, squares)
     d_inner, d_squares = pull_back(d_matrix)
-    return d_inner + d_inner.T + 2 * jnp.diag(d_squares)
+    mixing: Array = d_inner + d_inner.T + 2 * jnp.diag(d_squares)
+    return mixing
 
 
 def _product(

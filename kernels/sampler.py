@@ -16,14 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
-
-AnyArray = TypeVar("AnyArray", Array, np.ndarray)
 
 LEAST_TEMPERATURE = 0.25
 """Below it D may underflow in float32. Of a winning draw L_j + G_j ≥ L_max + G_{argmax L}, so the exponent that counts
@@ -68,30 +66,28 @@ class Sampler:
 
 
 class Union(NamedTuple):
-    """The union of some draws, not yet cut off at 1, and what the way back to the logits needs."""
+    """The union of some draws, not yet cut off at 1, and what the way back to the logits needs: of NumPy or of JAX."""
 
-    union: Float[AnyArray, "group items"]
+    union: Float[Any, "group items"]
     """U = a ∘ (D⁻¹ W)."""
-    a: Float[AnyArray, "group items"]
-    w: Float[AnyArray, "draws items"]
-    reciprocal: Float[AnyArray, "group draws"]
+    a: Float[Any, "group items"]
+    w: Float[Any, "draws items"]
+    reciprocal: Float[Any, "group draws"]
     """D⁻¹, entry by entry."""
 
     @classmethod
-    def of(cls, a: Float[AnyArray, "group items"], w: Float[AnyArray, "draws items"]) -> Union:
-        """From a and W, of NumPy or of JAX."""
+    def of(cls, a: Float[Any, "group items"], w: Float[Any, "draws items"]) -> Union:
+        """From a and W."""
         reciprocal = 1.0 / (a @ w.T)
         return cls(a * (reciprocal @ w), a, w, reciprocal)
 
-    def pull_back(
-        self, cotangent: Float[AnyArray, "group items"], temperature: float
-    ) -> Float[AnyArray, "group items"]:
+    def pull_back(self, cotangent: Float[Any, "group items"], temperature: float) -> Float[Any, "group items"]:
         """With C the cotangent: dL = (C ∘ U − a ∘ ((C ∘ a) Wᵀ ∘ D⁻¹ ∘ D⁻¹) W)/τ; D⁻² might overflow."""
         through = ((cotangent * self.a) @ self.w.T) * self.reciprocal * self.reciprocal
         return (cotangent * self.union - self.a * (through @ self.w)) / temperature
 
 
-def over_greatest(values: Float[AnyArray, "rows items"], temperature: float) -> Float[AnyArray, "rows items"]:
+def over_greatest(values: Float[Any, "rows items"], temperature: float) -> Float[Any, "rows items"]:
     """exp((x − max)/τ) in each row, of NumPy or of JAX."""
     exp = np.exp if isinstance(values, np.ndarray) else jnp.exp
     return exp((values - values.max(axis=1, keepdims=True)) / temperature)
