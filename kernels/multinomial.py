@@ -97,8 +97,8 @@ def _exponentials_in_place(
 def _flat_indices(matrix: sp.csr_array) -> Int[np.ndarray, " entries"]:
     """Where the entries lie in the dense matrix, row after row."""
     users, items = matrix.shape
-    firsts: np.ndarray = np.repeat(np.arange(users) * items, np.diff(matrix.indptr))
-    return np.add(firsts, matrix.indices)
+    places: np.ndarray = np.repeat(np.arange(users) * items, np.diff(matrix.indptr)) + matrix.indices
+    return places
 
 
 class Entries(NamedTuple):

@@ -108,7 +108,8 @@ def union_of_draws(
     logits: Float[Array, "group items"], noise: Float[Array, "draws items"], temperature: float
 ) -> Float[Array, "group items"]:
     """Σ_k softmax((L + G_k)/τ), not yet cut off at 1; differentiable in L."""
-    return _union(logits, noise, temperature).union
+    union: Array = _union(logits, noise, temperature).union
+    return union
 
 
 def _union(logits: Array, noise: Array, temperature: float) -> Union:
