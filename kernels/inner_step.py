@@ -132,8 +132,8 @@ class InnerStep:
 
 def _cut_off(drawn: list[Union]) -> Matrix:
     """S of all groups."""
-    summary: Matrix = np.minimum(np.vstack([part.union for part in drawn]), 1.0)
-    return summary
+    summary: np.ndarray = np.vstack([part.union for part in drawn])
+    return np.minimum(summary, 1.0, out=summary)
 
 
 _pulled_back = jax.jit(lambda pull_back, cotangents: pull_back(cotangents)[0])
