@@ -133,7 +133,8 @@ class InnerStep:
 def _cut_off(drawn: list[Union]) -> Matrix:
     """S of all groups."""
     summary: np.ndarray = np.vstack([part.union for part in drawn])
-    return np.minimum(summary, 1.0, out=summary)
+    np.minimum(summary, 1.0, out=summary)
+    return summary
 
 
 _pulled_back = jax.jit(lambda pull_back, cotangents: pull_back(cotangents)[0])
