@@ -7,8 +7,8 @@ users     the ∞-AE in memory, in files and on 1,000 landmarks, λ = 5; synthet
 budget    Distill-CF on ML-1M, a few steps and one validation; its plan is of memory alone
 
 Every size that is named goes into results/growth.json beside those that are there; then all are drawn, on axes with
-logarithmic scales, in results/growth.svg, and printed as a table. Peaks are of all processes, above that of a Ray with
-nothing to do.
+logarithmic scales, in results/growth.svg, and printed as a table. Peaks are of the driver and its workers, with Python
+and all libraries; those of ingest are of all processes, above that of a Ray with nothing to do.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _distil(dataset: str, budget: int) -> dict[str, Any]:
         "steps": STEPS,
         "seconds": round(seconds, 1),
         "seconds_of_the_last_steps": [round(later - earlier, 3) for earlier, later in pairwise(steps)],
-        "peak_gb": round(peak.above_baseline / 1e9, 2),
+        "peak_gb": round(peak.of_the_job / 1e9, 2),
         "planned_peak_gb": round(plan.peak / 1e9, 2),
     }
 
@@ -164,7 +164,7 @@ def _draw(panels: dict[str, list[_Line]]) -> None:
         peaks.set_xlabel(doubled)
         peaks.legend(fontsize="small", ncols=len(lines), loc="upper center", bbox_to_anchor=(0.5, -0.14))
     axes[0, 0].set_ylabel("seconds")
-    axes[1, 0].set_ylabel("peak memory above idle Ray, GB")
+    axes[1, 0].set_ylabel("peak memory, GB")
     figure.savefig(PLOT, metadata={"Date": None})
 
 

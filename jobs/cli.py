@@ -7,20 +7,62 @@ from __future__ import annotations
 
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
-from jobs import demo, distill, evaluate, export, fit, generate, ingest, perturb, plan, recommend, submit, sweep
-from jobs.console import note
+from jobs import (
+    console,
+    demo,
+    distill,
+    evaluate,
+    export,
+    fit,
+    generate,
+    ingest,
+    perturb,
+    plan,
+    recommend,
+    submit,
+    sweep,
+)
+from jobs.logs import LogFormat
 from pipeline.errors import InputError
+from pipeline.telemetry import Run
 
 app = typer.Typer(
     name="infrec",
-    help="Recommendation data, distilled: infinite-width autoencoders from Parquet logs, on Ray.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
+
+
+def _begin(context: typer.Context, log_format: LogFormat) -> LogFormat:
+    """Before anything can go wrong, such as a job that there is not."""
+    console.begin(Run.of("infrec"), log_format)
+    return log_format
+
+
+@app.callback()
+def infrec(
+    context: typer.Context,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(callback=_begin, envvar="INFREC_LOG_FORMAT", help="What comes on stderr: json is for machines."),
+    ] = LogFormat.TEXT,
+    run_id: Annotated[
+        str | None,
+        typer.Option(
+            envvar="INFREC_RUN_ID",
+            help="What logs and metrics know the run by. Default: its submission id, or one that is made up.",
+        ),
+    ] = None,
+) -> None:
+    """Recommendation data, distilled: infinite-width autoencoders from Parquet logs, on Ray."""
+    console.begin(Run.of(context.invoked_subcommand or "infrec", run_id), log_format)
+
+
 for job in (
     demo.demo,
     generate.generate,
@@ -46,25 +88,26 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 def main(arguments: list[str] | None = None) -> int:
     """Run one job and return its exit code; `--debug` anywhere shows the traceback of an error."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments
+    console.begin(Run.of("infrec"))
+    return console.ended(_exit_code(arguments, debug="--debug" in arguments))
+
+
+def _exit_code(arguments: list[str], *, debug: bool) -> int:
+    def explain(sentence: str) -> None:
+        console.error(sentence, traceback.format_exc() if debug else "")
+
     try:
-        code = app(arguments, prog_name="infrec", standalone_mode=False) or 0
+        code = int(app(arguments, prog_name="infrec", standalone_mode=False) or 0)
         if code == _INTERRUPTED:  # Typer's own answer to Ctrl-C
-            note("infrec: interrupted; the same command goes on where this one stopped.")
-        return int(code)
+            console.error("interrupted; the same command goes on where this one stopped.")
+        return code
     except _UsageError as error:
-        note(f"infrec: {error.format_message()}")  # type: ignore[attr-defined]  # a ClickException
+        console.error(error.format_message())  # type: ignore[attr-defined]  # a ClickException
         return 2
     except InputError as error:
-        _explain(str(error), debug)
+        explain(str(error))
         return 2
     except Exception as error:
         first_line = str(error).split("\n", 1)[0]
-        _explain(f"{type(error).__name__}: {first_line} (--debug shows where)", debug)
+        explain(f"{type(error).__name__}: {first_line} (--debug shows where)")
         return 1
-
-
-def _explain(sentence: str, debug: bool) -> None:
-    if debug:
-        traceback.print_exc()
-    note(f"infrec: {sentence}")

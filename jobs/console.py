@@ -10,31 +10,41 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-from rich.text import Text
 
-from pipeline.progress import Report
+from jobs.logs import JsonLog, Log, LogFormat, TextLog
+from pipeline.progress import Detail, Report
 from pipeline.scoring import Evaluation
+from pipeline.telemetry import Run, Telemetry
 
-NOTES = Console(stderr=True, highlight=False)
 RESULTS = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 HEADLINE_METRICS = ("HR@10", "HR@100", "nDCG@10", "nDCG@100", "PSP@10", "Recall@20", "AUC")
 
 
+_run: Run
+_log: Log
+
+
+def begin(run: Run, log_format: LogFormat = LogFormat.TEXT) -> None:
+    """From here on it is this run that is told of, and in this way."""
+    global _run, _log
+    _run, _log = run, JsonLog(run) if log_format == LogFormat.JSON else TextLog()
+
+
 def note(message: str) -> None:
     """One line on stderr."""
-    NOTES.print(message, markup=False, soft_wrap=True)
+    _log.note(message)
+
+
+def error(sentence: str, trace: str = "") -> None:
+    """Why the run cannot go on, on stderr."""
+    _log.error(sentence, trace)
+
+
+def ended(code: int) -> int:
+    """The run's exit code, which is told as well."""
+    _log.ended(code)
+    return code
 
 
 def result(line: str) -> None:
@@ -55,42 +65,29 @@ def metric_cells(evaluation: Evaluation) -> list[str]:
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """Shows each phase as a bar on stderr with count, rate, elapsed and remaining time, for `pipeline.progress`."""
-    bars: dict[str, TaskID] = {}
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
-    )
-    with Progress(*columns, console=NOTES) as display:
+    """Shows each phase on stderr and to Ray's metrics, which also learn when it was left without an exception.
 
-        def report(phase: str, done: int, total: int, detail: str = "") -> None:
-            if phase not in bars:
-                bars[phase] = display.add_task(phase, total=total, detail="")
-            display.update(bars[phase], completed=done, total=total, detail=detail)
+    To be used inside `ray_session`.
+    """
+    telemetry = Telemetry(_run)
+    with _log.stages() as show:
+
+        def report(phase: str, done: int, total: int, detail: Detail = "") -> None:
+            show(phase, done, total, detail)
+            telemetry.report(phase, done, total, detail)
 
         yield report
-
-
-class _Rate(ProgressColumn):
-    """Units a second since the phase began."""
-
-    def render(self, task: Task) -> Text:
-        elapsed = task.finished_time or task.elapsed
-        return Text(f"{task.completed / elapsed:,.0f}/s" if elapsed else "")
+    telemetry.succeeded()
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on stdout: the first column left-aligned, the others right."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
+    RESULTS.print(title, style="bold", markup=False, soft_wrap=True)  # not the table's: it would wrap at its width
     RESULTS.print(table)
 
 

@@ -40,7 +40,7 @@ def submit(
 
     _check(context, command)
     submission = Submission(
-        command=tuple(command),
+        command=("--log-format", context.find_root().params["log_format"], *command),
         submission_id=submission_id,
         working_dir=working_dir,
         pip=pip,
@@ -63,11 +63,11 @@ def submit(
 
 def _check(context: typer.Context, command: list[str]) -> None:
     """Refuse here, before a cluster is troubled, what the job's own command line would refuse there."""
-    assert context.parent is not None
-    jobs = {name: job for name, job in context.parent.command.commands.items() if name != context.info_name}  # type: ignore[attr-defined]
+    infrec = context.find_root()
+    jobs = {name: job for name, job in infrec.command.commands.items() if name != context.info_name}  # type: ignore[attr-defined]
     if command[0] not in jobs:
         raise InputError(f"There is no job {command[0]} to submit: choose one of {', '.join(jobs)}.")
-    jobs[command[0]].make_context(command[0], command[1:], parent=context.parent)
+    jobs[command[0]].make_context(command[0], command[1:], parent=infrec)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from kernels.inner_products import dense_on_device
 from kernels.multinomial import Entries, multinomial_gradients, multinomial_loss
 from kernels.ntk import NTK, ntk_block
-from kernels.sparse import product, transposed_product, with_empty_rows
+from kernels.sparse import product, with_empty_rows
 
 _PRECISION = jax.lax.Precision.HIGHEST
 _SHAPE_STEP = 128
@@ -31,23 +31,28 @@ _SHAPE_STEP = 128
 
 def summary_kernel(ntk: NTK, summary: Float[Array, "budget items"]) -> Float[Array, "budget budget"]:
     """K_SS, differentiable, with the diagonal from its own formula."""
-    budget, items = summary.shape
-    squares = jnp.sum(summary * summary, axis=1)
     inner = jnp.matmul(summary, summary.T, precision=_PRECISION)
-    on_diagonal = jnp.eye(budget, dtype=bool)
+    return kernel_of_products(ntk, inner, jnp.sum(summary * summary, axis=1), items=summary.shape[1])
+
+
+def kernel_of_products(
+    ntk: NTK, inner: Float[Array, "budget budget"], squares: Float[Array, " budget"], *, items: int
+) -> Float[Array, "budget budget"]:
+    """K_SS from S Sᵀ and its diagonal."""
+    on_diagonal = jnp.eye(len(squares), dtype=bool)
     return jnp.where(on_diagonal, ntk.diagonal(squares, items=items), ntk(inner, squares, squares, items=items))
+
+
+def with_ridge(kernel: Float[Array, "budget budget"], lam: float | Array) -> Float[Array, "budget budget"]:
+    """K_SS + λ tr(K_SS)/m · 1."""
+    return kernel + lam * jnp.trace(kernel) / len(kernel) * jnp.eye(len(kernel))
 
 
 def summary_dual(ntk: NTK, summary: Float[Array, "budget items"], lam: float | Array) -> Float[Array, "budget items"]:
     """α = (K_SS + λ tr(K_SS)/m · 1)⁻¹ S, differentiable in S and λ. Not finite where K_SS + c·1 is not definite."""
-    kernel = summary_kernel(ntk, summary)
-    ridge = lam * jnp.trace(kernel) / len(kernel)
-    alpha: Array = jax.scipy.linalg.solve(kernel + ridge * jnp.eye(len(kernel)), summary, assume_a="pos")
+    matrix = with_ridge(summary_kernel(ntk, summary), lam)
+    alpha: Array = jax.scipy.linalg.solve(matrix, summary, assume_a="pos")
     return alpha
-
-
-solve_summary = jax.jit(summary_dual, static_argnames="ntk")
-"""`summary_dual`, compiled once a shape: `solve_summary(ntk, S, λ)`."""
 
 
 class Batch(NamedTuple):
@@ -88,11 +93,14 @@ def _on_cpu(
     dual: Float[np.ndarray, "budget items"],
     batch: Batch,
 ) -> BlockGradients:
-    """Sparse and dense products in NumPy and SciPy, the kernel and its derivative in JAX."""
+    """Sparse and dense products in NumPy and SciPy, the kernel and its derivative in JAX.
+
+    A summary whose columns are contiguous is not laid out anew; dS is laid out like that.
+    """
     context, *target = batch
     users, items = context.shape
     surplus = -users % _SHAPE_STEP  # XLA compiles once a shape
-    inner = np.pad(product(context, summary.T), ((0, surplus), (0, 0)))
+    inner = np.pad(product(context, np.ascontiguousarray(summary.T)), ((0, surplus), (0, 0)))
     norms = np.pad(np.asarray(context.multiply(context).sum(axis=1), summary.dtype).ravel(), (0, surplus))
     squares = np.einsum("ui,ui->u", summary, summary)
     kernel = np.asarray(ntk_block(ntk, inner, norms, squares, items=items))[:users]
@@ -100,7 +108,7 @@ def _on_cpu(
     d_inner, d_squares = _kernel_pull_back(
         ntk, inner, norms, squares, np.pad(d_kernel, ((0, surplus), (0, 0))), items=items
     )
-    d_summary = transposed_product(context.T.tocsr(), np.asarray(d_inner)[:users])
+    d_summary = product(context.T.tocsr(), np.asarray(d_inner)[:users]).T
     d_summary += 2 * np.asarray(d_squares)[:, None] * summary
     return BlockGradients(loss, d_dual, d_summary)
 

@@ -21,8 +21,8 @@ from jaxtyping import Array, Float, Int
 
 _BLOCK_ENTRIES = 1 << 21
 """Entries of a block of P: 8 MB."""
-_CACHED_ENTRIES = 1 << 18
-"""Entries on which the element-wise work is done at once: 1 MB stays in a core's L2."""
+_CACHED_ENTRIES = 1 << 17
+"""Entries on which the element-wise work is done at once: half a MB stays in a core's L2."""
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
@@ -46,48 +46,59 @@ def multinomial_gradients(
     `targets` and `left_out` are binary CSR, users × items, and disjoint.
     """
     users, items = targets.shape
-    height = max(1, _BLOCK_ENTRIES // items)
+    height = min(max(1, _BLOCK_ENTRIES // items), max(1, users))
     d_kernel = np.empty_like(kernel)
     d_dual = np.zeros_like(dual)
-    scores = np.empty((min(height, users), items), kernel.dtype)
+    scores, share = np.empty((height, items), kernel.dtype), np.empty_like(dual)
     loss = 0.0
     for start in range(0, users, height):
         rows = slice(start, min(start + height, users))
         block = scores[: rows.stop - rows.start]
         np.matmul(kernel[rows], dual, out=block)
-        loss += _softmax_in_place(block, targets[rows], left_out[rows], weights[rows])
-        d_dual += kernel[rows].T @ block
+        part, scale = _exponentials_in_place(block, targets[rows], left_out[rows], weights[rows])
+        loss += part
+        d_dual += np.matmul((scale * kernel[rows]).T, block, out=share)
         np.matmul(block, dual.T, out=d_kernel[rows])
+        d_kernel[rows] *= scale
     return Gradients(loss, d_kernel, d_dual)
 
 
-def _softmax_in_place(
+def _exponentials_in_place(
     scores: Float[np.ndarray, "users items"],
     targets: sp.csr_array,
     left_out: sp.csr_array,
     weights: Float[np.ndarray, " users"],
-) -> float:
-    """P ← dP; the loss, summed in float64."""
+) -> tuple[float, Float[np.ndarray, "users 1"]]:
+    """P ← dP/s, where s (users × 1) is a factor of each row; the loss, summed in float64, and s.
+
+    s = w |T|/Σ exp P: who multiplies dP by something thin applies it there, for less.
+    """
     users, items = scores.shape
+    sizes, flat = np.diff(targets.indptr), scores.reshape(-1)
+    wanted = _flat_indices(targets)
+    reached = np.add.reduceat(np.append(flat[wanted], 0.0), targets.indptr[:-1], dtype=np.float64) * (sizes > 0)
+    flat[_flat_indices(left_out)] = -np.inf
+    most, total, ones = np.empty((users, 1), scores.dtype), np.empty(users, scores.dtype), np.ones(items, scores.dtype)
     height = max(1, _CACHED_ENTRIES // items)
-    loss = 0.0
     for start in range(0, users, height):
         rows = slice(start, start + height)
-        block, target, other, weight = scores[rows], targets[rows], left_out[rows], weights[rows]
-        sizes = np.diff(target.indptr)
-        target_at = (np.repeat(np.arange(len(block)), sizes), target.indices)
-        target_weights = np.repeat(weight, sizes)
-        block[np.repeat(np.arange(len(block)), np.diff(other.indptr)), other.indices] = -np.inf
-        most = block.max(axis=1, keepdims=True)
-        most[~np.isfinite(most)] = 0.0  # everything is left out: the row stays 0
-        block -= most
-        reached = np.dot(target_weights.astype(np.float64), block[target_at])
+        block = scores[rows]
+        np.max(block, axis=1, keepdims=True, out=most[rows])
+        np.maximum(most[rows], np.finfo(block.dtype).min, out=most[rows])  # everything is left out: the row becomes 0
+        block -= most[rows]
         np.exp(block, out=block)
-        total = np.maximum(block.sum(axis=1), np.finfo(block.dtype).tiny)
-        loss += float(np.dot((sizes * weight).astype(np.float64), np.log(total)) - reached)
-        block *= (sizes * weight / total)[:, None]
-        block[target_at] -= target_weights
-    return loss
+        np.matmul(block, ones, out=total[rows])  # faster than a sum
+    np.maximum(total, np.finfo(scores.dtype).tiny, out=total)
+    loss = np.dot(weights, sizes * (np.log(total, dtype=np.float64) + most[:, 0]) - reached)
+    flat[wanted] -= np.repeat(total / np.maximum(sizes, 1).astype(total.dtype), sizes)
+    return float(loss), ((sizes * weights).astype(scores.dtype) / total)[:, None]
+
+
+def _flat_indices(matrix: sp.csr_array) -> Int[np.ndarray, " entries"]:
+    """Where the entries lie in the dense matrix, row after row."""
+    users, items = matrix.shape
+    places: np.ndarray = np.repeat(np.arange(users) * items, np.diff(matrix.indptr)) + matrix.indices
+    return places
 
 
 class Entries(NamedTuple):

@@ -16,16 +16,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
-
-_PRECISION = jax.lax.Precision.HIGHEST
+import numpy as np
+from jaxtyping import Array, Float, Float32
 
 LEAST_TEMPERATURE = 0.25
 """Below it D may underflow in float32. Of a winning draw L_j + G_j ≥ L_max + G_{argmax L}, so the exponent that counts
 is at least (min G − max G)/τ; JAX's float32 Gumbels span 20.4, and exp(−20.4/0.25) is still a normal number."""
+
+_LEAST_EXPONENTIAL = np.float32(2.0**-24)
+"""Float32 exponentials reach from here to 25, if they are not 0: Gumbels from them span 19.9."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,11 @@ class Sampler:
         if not LEAST_TEMPERATURE <= self.temperature < float("inf"):
             raise ValueError(f"the temperature must be at least {LEAST_TEMPERATURE}, it is {self.temperature}")
 
+    def group_rows(self, budget: int) -> list[slice]:
+        """The synthetic users that share noise."""
+        parts = np.array_split(np.arange(budget), min(self.groups, budget))
+        return [slice(int(part[0]), int(part[-1]) + 1) for part in parts]
+
     def __call__(self, logits: Float[Array, "budget items"], key: Array) -> Float[Array, "budget items"]:
         """S, entries in [0, 1], rows of sum at most `draws`; a pure function of (logits, key), differentiable."""
         budget, items = logits.shape
@@ -57,36 +65,66 @@ class Sampler:
         return jnp.minimum(drawn, 1.0)
 
 
+class Union(NamedTuple):
+    """The union of some draws, not yet cut off at 1, and what the way back to the logits needs: of NumPy or of JAX."""
+
+    union: Float[Any, "group items"]
+    """U = a ∘ (D⁻¹ W)."""
+    a: Float[Any, "group items"]
+    w: Float[Any, "draws items"]
+    reciprocal: Float[Any, "group draws"]
+    """D⁻¹, entry by entry."""
+
+    @classmethod
+    def of(cls, a: Float[Any, "group items"], w: Float[Any, "draws items"]) -> Union:
+        """From a and W."""
+        reciprocal = 1.0 / (a @ w.T)
+        return cls(a * (reciprocal @ w), a, w, reciprocal)
+
+    def pull_back(self, cotangent: Float[Any, "group items"], temperature: float) -> Float[Any, "group items"]:
+        """With C the cotangent: dL = (C ∘ U − a ∘ ((C ∘ a) Wᵀ ∘ D⁻¹ ∘ D⁻¹) W)/τ; D⁻² might overflow."""
+        through = ((cotangent * self.a) @ self.w.T) * self.reciprocal * self.reciprocal
+        return (cotangent * self.union - self.a * (through @ self.w)) / temperature
+
+
+def over_greatest(values: Float[Any, "rows items"], temperature: float) -> Float[Any, "rows items"]:
+    """exp((x − max)/τ) in each row, of NumPy or of JAX."""
+    exp = np.exp if isinstance(values, np.ndarray) else jnp.exp
+    return exp((values - values.max(axis=1, keepdims=True)) / temperature)
+
+
+def fill_with_noise(w: Float32[np.ndarray, "draws items"], temperature: float, rng: np.random.Generator) -> None:
+    """W of fresh noise: G = −log E with E exponentially distributed, which must not be 0."""
+    rng.standard_exponential(out=w, dtype=np.float32)
+    np.maximum(w, _LEAST_EXPONENTIAL, out=w)
+    np.log(w, out=w)
+    w -= w.min(axis=1, keepdims=True)
+    w *= -1.0 / temperature
+    np.exp(w, out=w)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def union_of_draws(
     logits: Float[Array, "group items"], noise: Float[Array, "draws items"], temperature: float
 ) -> Float[Array, "group items"]:
     """Σ_k softmax((L + G_k)/τ), not yet cut off at 1; differentiable in L."""
-    return _union_and_residuals(logits, noise, temperature)[0]
+    union: Array = _union(logits, noise, temperature).union
+    return union
 
 
-_Residuals = tuple[Float[Array, "group items"], Float[Array, "draws items"], Float[Array, "group draws"]]
+def _union(logits: Array, noise: Array, temperature: float) -> Union:
+    with jax.default_matmul_precision("highest"):
+        return Union.of(over_greatest(logits, temperature), over_greatest(noise, temperature))
 
 
-def _union_and_residuals(logits: Array, noise: Array, temperature: float) -> tuple[Array, _Residuals]:
-    a = _over_greatest(logits, temperature)
-    w = _over_greatest(noise, temperature)
-    reciprocal = 1.0 / jnp.matmul(a, w.T, precision=_PRECISION)
-    return a * jnp.matmul(reciprocal, w, precision=_PRECISION), (logits, w, reciprocal)
+def _union_and_residuals(logits: Array, noise: Array, temperature: float) -> tuple[Array, Union]:
+    drawn = _union(logits, noise, temperature)
+    return drawn.union, drawn
 
 
-def _pull_back(temperature: float, residuals: _Residuals, cotangent: Array) -> tuple[Array, None]:
-    """With U = D⁻¹ W and C the cotangent: dL = a ∘ (C ∘ U − ((C ∘ a) Wᵀ ∘ D⁻¹ ∘ D⁻¹) W)/τ; D⁻² might overflow."""
-    logits, w, reciprocal = residuals
-    a = _over_greatest(logits, temperature)
-    through = jnp.matmul(cotangent * a, w.T, precision=_PRECISION) * reciprocal * reciprocal
-    inner = cotangent * jnp.matmul(reciprocal, w, precision=_PRECISION)
-    return a * (inner - jnp.matmul(through, w, precision=_PRECISION)) / temperature, None
-
-
-def _over_greatest(values: Array, temperature: float) -> Array:
-    """exp((x − max)/τ) in each row."""
-    return jnp.exp((values - values.max(axis=1, keepdims=True)) / temperature)
+def _pull_back(temperature: float, drawn: Union, cotangent: Array) -> tuple[Array, None]:
+    with jax.default_matmul_precision("highest"):
+        return drawn.pull_back(cotangent, temperature), None
 
 
 union_of_draws.defvjp(_union_and_residuals, _pull_back)

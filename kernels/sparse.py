@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float
 
-_STRIP = 256
+_STRIP = 512
 """Columns at a time, at most; fewer where so many would not stay in the cache."""
 
 _STRIP_BYTES = 8 << 20

@@ -106,7 +106,7 @@ def copy_with_ridge(source: FinishedTiles, target: ArrayTiles, layout: Layout, r
         if index[0] == index[1]:
             np.einsum("ii->i", target[index])[:] += ridge
 
-    with _tile_workers() as each:
+    with on_all_cores() as each:
         each(copy, layout.lower())
 
 
@@ -128,7 +128,7 @@ def invert(tiles: Tiles, layout: Layout) -> None:
     elimination (Peters & Wilkinson, CACM 18(1), 1975).
     """
     swept = [np.empty((height, layout.tile), tiles[0, 0].dtype) for height in layout.heights()]
-    with _tile_workers() as each:
+    with on_all_cores() as each:
         pivot: np.ndarray | None = _inverse(tiles[0, 0], layout.span(0))
         for k in range(layout.count):
             assert pivot is not None
@@ -137,7 +137,7 @@ def invert(tiles: Tiles, layout: Layout) -> None:
 
 
 def _sweep(
-    tiles: Tiles, layout: Layout, k: int, pivot: np.ndarray, swept: list[np.ndarray], each: _Each
+    tiles: Tiles, layout: Layout, k: int, pivot: np.ndarray, swept: list[np.ndarray], each: Each
 ) -> np.ndarray | None:
     """One step of `invert`; `swept` is memory for the V_i. Gives the next P, where there is one."""
     others = [i for i in range(layout.count) if i != k]
@@ -194,7 +194,7 @@ def multiply(
         for j, span in enumerate(spans):
             total += np.matmul(tiles[i, j] if j <= i else tiles[j, i].T, right[span], out=product)
 
-    with _tile_workers() as each:
+    with on_all_cores() as each:
         each(row, range(layout.count))
     return result
 
@@ -248,13 +248,19 @@ one_blas_thread = _OneBlasThread()
 """For results whose bytes must not depend on the number of cores: `with one_blas_thread: ...`."""
 
 
-class _Each(Protocol):
+@runtime_checkable
+class Each(Protocol):
+    """A map whose calls may be made at the same time."""
+
     def __call__(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]: ...
 
 
 @contextmanager
-def _tile_workers() -> Iterator[_Each]:
-    """Yields `each(function, items)`: the results for all items, on all cores with one BLAS thread each."""
+def on_all_cores() -> Iterator[Each]:
+    """Yields `each(function, items)`: the results for all items, on all cores with one BLAS thread each.
+
+    The bytes of a result depend on how the work is cut into items, and not on the number of cores.
+    """
     with one_blas_thread as threads, ThreadPoolExecutor(threads) as pool:
 
         def each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+Detail = str | Mapping[str, float]
+"""How it goes: in words, or as figures by name, such as the loss."""
+
 
 class Report(Protocol):
-    """Called whenever `phase` has got to `done` of `total` units (rows, slices, users, …); `detail` is how it goes."""
+    """Called whenever `phase` has got to `done` of `total` units (rows, slices, users, …)."""
 
-    def __call__(self, phase: str, done: int, total: int, detail: str = "") -> None: ...
+    def __call__(self, phase: str, done: int, total: int, detail: Detail = "") -> None: ...
 
 
-def silent(phase: str, done: int, total: int, detail: str = "") -> None:
+def silent(phase: str, done: int, total: int, detail: Detail = "") -> None:
     """Nobody is watching."""
 
 

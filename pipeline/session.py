@@ -12,6 +12,8 @@ from dataclasses import dataclass
 # Ray reads these when it is imported. Without the limit on idle workers, tiny Data pipelines start dozens of them.
 os.environ.setdefault("RAY_num_workers_soft_limit", "16")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+# Matrices that a step passes around are let go at once, not once a second: their pages would stay touched.
+os.environ.setdefault("RAY_free_objects_period_milliseconds", "50")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a CPU task leaves the driver's devices visible
 
 import psutil

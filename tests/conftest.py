@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 
 from pipeline.session import Cluster, ray_session
 from pipeline.workers import Pool
+
+os.environ.setdefault(
+    "RAY_metrics_report_interval_ms", "1000"
+)  # the tests of metrics need not wait ten seconds for them
 
 # Shells start background jobs deaf to Ctrl-C, and what these start is deaf as well: the tests that send it are not
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,13 +12,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-import typer.main
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from jobs.cli import app
+from tests.commands import ROOT, accepted
 
-ROOT = Path(__file__).parents[1]
 LAUNCHER = yaml.safe_load((ROOT / "cluster.yaml").read_text())
 KUBERAY = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "deploy" / "kuberay").glob("*.yaml")}
 SCHEMAS = json.loads(Path(__file__).with_name("kubernetes.json").read_text())
@@ -82,11 +80,8 @@ def test_every_command_is_one_that_infrec_takes(monkeypatch: pytest.MonkeyPatch)
     inner = shlex.split(entrypoints[1])
     assert inner[:2] == ["sh", "-c"]
     commands = [entrypoints[0], *inner[2].split("&&"), *script.replace("\\\n", "").strip().splitlines()]
-    texts = [(ROOT / name).read_text() for name in ("README.md", "docs/operating.md")]
-    for block in (block for text in texts for block in text.split("```")[1::2]):
-        commands += re.findall(r"(?:infrec|python -m jobs) [^&\n]*", block.replace("\\\n", ""))
-    jobs = [_accepted(command) for command in commands]
-    assert jobs.count("submit") >= 6 and {"fit", "ingest", "distill"} <= set(jobs)
+    jobs = [accepted(shlex.split(command.replace("$(date +%F)", "2026-01-31"))) for command in commands]
+    assert jobs == ["fit", "ingest", "distill", "submit", "submit"]
 
 
 def test_one_version_of_everything() -> None:
@@ -119,14 +114,3 @@ def _validate(manifest: dict[str, Any]) -> None:
 def _cronjob_container() -> dict[str, Any]:
     (container,) = KUBERAY["cronjob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     return container
-
-
-def _accepted(command: str) -> str:
-    """The job that a command line names, once that job has taken all its options."""
-    words = shlex.split(command.replace("$(date +%F)", "2026-01-31"), comments=True)
-    words = words[1:] if words[0] == "infrec" else words[3:]
-    job = typer.main.get_command(app).commands[words[0]]
-    taken = job.make_context(words[0], words[1:])
-    if words[0] == "submit":
-        _accepted(shlex.join(["infrec", *taken.params["command"]]))
-    return words[0]

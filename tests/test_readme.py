@@ -1,30 +1,28 @@
-"""The commands of the README do what it says."""
+"""The commands of the README do what it says. Those for a cluster: tests/test_docs.py and tests/test_submit.py."""
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import typer.main
 
-from jobs.cli import app, main
+from jobs.cli import main
 from pipeline.artefact import Artefact, Kind
 from pipeline.session import Cluster
 from tests.builders import taste_matrix
+from tests.commands import INFREC, ROOT, commands, elsewhere, fences
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 
 
 def test_the_commands_for_ones_own_logs(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blocks = README.read_text().split("```")[1::2]
-    commands = [line for block in blocks for line in block.splitlines() if line.startswith("infrec ")]
-    commands = [command for command in commands if "submit" not in command]  # tests/test_submit.py
-    assert [command.split()[1] for command in commands] == [
+    all_words = [words for fence in fences(README) for words, _ in commands(fence)]
+    ours = [words for words in all_words if words[0] == "infrec" and not elsewhere(words)]
+    assert [words[1] for words in ours] == [
         *("ingest", "fit", "evaluate", "recommend"),
         *("distill", "evaluate", "recommend"),
         "sweep",
@@ -33,17 +31,17 @@ def test_the_commands_for_ones_own_logs(
     monkeypatch.chdir(tmp_path)
     Path("logs").mkdir()
     pq.write_table(pa.table({"customer": users, "sku": [f"sku-{item}" for item in items]}), "logs/day-1.parquet")
-    for command in commands:
-        fewer = ["--budget", "20", "--steps", "5"] if "--budget 500" in command else []
-        if command.startswith("infrec sweep"):
+    for _, *arguments in ours:
+        fewer = ["--budget", "20", "--steps", "5"] if arguments[0] == "distill" else []
+        if arguments[0] == "sweep":
             Path("space.toml").write_text("steps = 5")
             fewer = ["--budgets", "5,10", "--seeds", "1", "--methods", "distill-cf", "--space", "space.toml"]
-        assert main([*shlex.split(command)[1:], *fewer]) == 0, capsys.readouterr().err
+        assert main([*arguments, *fewer]) == 0, capsys.readouterr().err
     for recommendations in ("recommendations", "from-summary"):
         assert Artefact.open(recommendations, Kind.RECOMMENDATIONS).manifest.counts["users"] == 80
 
 
-@pytest.mark.parametrize("job", typer.main.get_command(app).commands)
+@pytest.mark.parametrize("job", INFREC.commands)
 def test_every_job_is_in_the_readme_and_has_help(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"`{job}" in README.read_text() or f"make {job}" in README.read_text()
     assert main([job, "--help"]) == 0

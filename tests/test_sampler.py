@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kernels.inner_step import InnerStep
+from kernels.ntk import NTK
 from kernels.sampler import LEAST_TEMPERATURE, Sampler, union_of_draws
+from kernels.tiles import one_blas_thread
 from tests import oracles
 
 REPETITIONS = 600
@@ -22,12 +25,19 @@ def logits() -> jax.Array:
 
 @pytest.mark.parametrize("temperature", [0.3, 0.7, 2.0, 10.0])
 @pytest.mark.parametrize(("draws", "groups"), [(3, 1), (12, 4)])
+@pytest.mark.parametrize("device", ["cpu", "accelerator"])
 def test_mean_and_variance_are_those_of_the_literal_sampler(
-    logits: jax.Array, temperature: float, draws: int, groups: int
+    logits: jax.Array, temperature: float, draws: int, groups: int, device: str
 ) -> None:
     sampler = Sampler(draws=draws, temperature=temperature, groups=groups)
-    keys = jax.random.split(jax.random.key(1), REPETITIONS)
-    found = np.asarray(jax.vmap(lambda key: sampler(logits, key))(keys), np.float64)
+    if device == "cpu":
+        inner = InnerStep(sampler=sampler, ntk=NTK(), sharpness=1.0, seed=1)
+        with one_blas_thread:
+            samples = [inner.summary(np.asarray(logits), step) for step in range(REPETITIONS)]
+        found = np.array(samples, np.float64)
+    else:
+        keys = jax.random.split(jax.random.key(1), REPETITIONS)
+        found = np.asarray(jax.vmap(lambda key: sampler(logits, key))(keys), np.float64)
     rng = np.random.default_rng(2)
     literal = [
         oracles.multi_gumbel(np.asarray(logits), draws=draws, temperature=temperature, rng=rng)

@@ -85,10 +85,10 @@ class Head:
             text=True,
         )
 
-    def submit(self, *arguments: str) -> subprocess.Popen[str]:
+    def submit(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start `infrec submit`, with this source tree."""
         infrec = (sys.executable, "-m", "jobs", "submit", "--address", self.address, "--working-dir", ".")
-        return self.begin(*infrec, *arguments, RAY_ADDRESS=NOBODY)  # which --address overrides
+        return self.begin(*infrec, *arguments, RAY_ADDRESS=NOBODY, **environment)  # which --address overrides
 
     def job(self, submission_id: str) -> dict[str, object]:
         """What the cluster says of a job."""
@@ -156,9 +156,12 @@ def test_a_submitted_job_is_like_one_that_runs_here(head: Head, tmp_path: Path) 
 
 
 def test_the_exit_code_is_the_jobs_own(head: Head, tmp_path: Path) -> None:
+    """And its logs are in the format of this one's, under the submission id."""
     command = ["fit", str(tmp_path / "nowhere"), "--out", str(tmp_path / "model")]
-    code, out, _ = _end(head.submit("--", *command))
-    assert code == 2 and f"infrec: There is no dataset at {tmp_path / 'nowhere'}." in out
+    code, out, _ = _end(head.submit("--submission-id", "nightly-2", "--", *command, INFREC_LOG_FORMAT="json"))
+    logged = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    said = [(line["run_id"], line["job"], line.get("message")) for line in logged if line["event"] == "error"]
+    assert code == 2 and said == [("nightly-2", "fit", f"There is no dataset at {tmp_path / 'nowhere'}.")]
 
     ray = ("ray", "job", "submit", "--address", head.address, "--working-dir", ".", "--", "python", "-m", "jobs")
     code, out, _ = _end(head.begin(*ray, *command))

@@ -11,17 +11,15 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from kernels.distillation import solve_summary
+from kernels.inner_step import solve_summary
 from kernels.kernel_matrix import KernelRows
 from kernels.normalisation import DegreeNormalisation, Exponents
 from kernels.ntk import NTK
 from kernels.nystrom import NystromSystem
-from kernels.tiles import one_blas_thread
 from pipeline.artefact import Artefact, ArtefactWriter
 from pipeline.dataset import Dataset
 from pipeline.distillation.config import DistillConfig
@@ -170,13 +168,8 @@ def _chosen(dataset: Dataset, config: ComparisonConfig, report: Report) -> _Cand
             rows = random_interactions(dataset, config.budget, seed=config.seed)
         case _:
             rows = random_users(dataset, config.budget, seed=config.seed)
-    summary = jnp.asarray(rows.toarray())
-
-    def dual(lam: float) -> np.ndarray:
-        with one_blas_thread:  # JAX's Cholesky runs on BLAS: the bytes must not depend on the number of cores
-            return np.asarray(solve_summary(config.ntk, summary, lam))
-
-    return _Candidates(np.asarray(summary), dual)
+    summary = rows.toarray()
+    return _Candidates(summary, lambda lam: solve_summary(config.ntk, summary, lam))
 
 
 def _fitted(dataset: Dataset, config: ComparisonConfig, pool: Pool, report: Report) -> _Candidates:
@@ -216,7 +209,7 @@ class _Best:
                 history.append({"step": 0, "lambda": lam, **metrics})
                 if metrics[config.select] > highest:
                     highest, best = metrics[config.select], (lam, dual)
-            report("λ judged", number + 1, len(config.grid))
+            report("Candidates", number + 1, len(config.grid), {f"best {config.select}": highest} if history else {})
         if best is None:
             raise InputError(f"No λ of {config.grid} has a finite solution: add a larger one.")
         return cls(*best, history)

@@ -46,9 +46,11 @@ class TrainingRows:
         starts, stops = self._starts[users], self._starts[users + 1]
         indptr = np.concatenate([[0], np.cumsum(stops - starts)])
         indices = np.empty(indptr[-1], np.int32)
-        for row, start in enumerate(starts):
-            mine = indices[indptr[row] : indptr[row + 1]]
-            mine[:] = np.frombuffer(os.pread(self._file.fileno(), mine.nbytes, 4 * start), np.int32)
+        # Users that follow each other lie together
+        firsts = np.concatenate([[0], np.flatnonzero(np.diff(users) != 1) + 1]) if len(users) else users
+        for first, last in zip(firsts, np.append(firsts[1:], len(users)), strict=True):
+            mine = indices[indptr[first] : indptr[last]]
+            mine[:] = np.frombuffer(os.pread(self._file.fileno(), mine.nbytes, 4 * starts[first]), np.int32)
         return sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(len(users), self._items))
 
 

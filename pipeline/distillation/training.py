@@ -8,19 +8,18 @@ goes on from a checkpoint ends with the bytes of one that was never interrupted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pyarrow as pa
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float32
 
-from kernels.distillation import solve_summary, summary_dual
+from kernels.inner_step import InnerStep, solve_summary
 from kernels.tiles import one_blas_thread
 from pipeline.artefact import Artefact, ArtefactWriter
 from pipeline.dataset import Dataset
@@ -60,7 +59,8 @@ def distill(
     """
     check_budget(config.budget, dataset)
     start = WarmStart.of(warm_start, dataset, config.budget) if warm_start else None
-    with pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed) as workers:
+    part_workers = pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed)
+    with part_workers as workers, one_blas_thread:  # for all steps at once: to look for libraries takes a while
         users = Users(workers, config.parts)
         optimiser = optax.adam(_learning_rate(config))
         logits = jnp.asarray(start.logits if start else initial_logits(dataset, config))
@@ -68,10 +68,12 @@ def distill(
         state = State.load(writer.work, like=fresh)
         for row in state.history:
             on_validation(row)
-        inner = _Inner(config, dataset)
+        inner = InnerStep(sampler=config.sampler, ntk=config.ntk, sharpness=config.sharpness, seed=config.seed)
+        # d/dS of λ₂ · mean row sum of S ÷ mean row sum of the train matrix
+        cardinality = config.cardinality / (config.budget * max(dataset.mean_train_interactions, 1.0))
         first = state.step
         while state.step < config.steps and state.stale < config.patience:
-            state = _stepped(state, users, inner, optimiser, config, report)
+            state = _stepped(state, users, inner, optimiser, config, cardinality, report)
             last = state.step == config.steps
             validates = state.step % config.validate_every == 0 or last
             if validates:
@@ -85,7 +87,7 @@ def distill(
     best = state.best
     if best is None:
         raise Diverged(f"No validation up to step {state.step} had finite scores: give a larger --lambda.")
-    return publish_summary(
+    summary = publish_summary(
         writer,
         dataset,
         best.summary,
@@ -98,6 +100,8 @@ def distill(
         logits=best.logits,
         inputs=start.inputs if start else {},
     )
+    give_back_memory()  # the table of a summary has a row for each of its entries
+    return summary
 
 
 def plan_distillation(dataset: Dataset, config: DistillConfig, *, workers: int | None = None) -> Plan:
@@ -140,92 +144,34 @@ def _learning_rate(config: DistillConfig) -> Any:
     )
 
 
-class _Sampled(NamedTuple):
-    """A summary, drawn and solved (κα, as the loss sees it), and the way back from its derivatives to the logits'."""
-
-    summary: Float32[np.ndarray, "budget items"]
-    dual: Float32[np.ndarray, "budget items"]
-    pull_back: Callable[[tuple[Array, Array]], tuple[Array]]
-
-
-class _Inner:
-    """What happens to the logits on the driver: sampling and the inner ridge regression, compiled once.
-
-    With one BLAS thread, which JAX's Cholesky runs on: a summary's bytes must not depend on the number of cores.
-    """
-
-    def __init__(self, config: DistillConfig, dataset: Dataset) -> None:
-        self._key = jax.random.key(config.seed)
-        # d/dS of λ₂ · mean row sum of S ÷ mean row sum of the train matrix
-        self._cardinality = config.cardinality / (config.budget * max(dataset.mean_train_interactions, 1.0))
-
-        def sample_and_solve(logits: Array, lam: Array, key: Array) -> tuple[Array, Array]:
-            summary = config.sampler(logits, key)
-            return summary, config.sharpness * summary_dual(config.ntk, summary, lam)
-
-        @jax.jit
-        def differentiable(logits: Array, lam: Array, key: Array) -> tuple[tuple[Array, Array], Any]:
-            return jax.vjp(partial(sample_and_solve, lam=lam, key=key), logits)
-
-        self._differentiable = differentiable
-        self._sample = jax.jit(config.sampler.__call__)
-        self._ntk = config.ntk
-        self._pull_back = jax.jit(lambda pull_back, cotangents: pull_back(cotangents)[0])
-
-    def sampled(self, state: State) -> _Sampled:
-        key = jax.random.fold_in(self._key, state.step)
-        with one_blas_thread:
-            (summary, dual), pull_back = self._differentiable(state.logits, jnp.float32(state.lam), key)
-            return _Sampled(np.asarray(summary), np.asarray(dual), pull_back)
-
-    def gradient(
-        self,
-        sampled: _Sampled,
-        d_summary: Float32[np.ndarray, "budget items"],
-        d_dual: Float32[np.ndarray, "budget items"],
-    ) -> Float[Array, "budget items"]:
-        """The derivative with respect to the logits, from those with respect to S and α."""
-        with one_blas_thread:
-            cotangents = jnp.asarray(d_summary + self._cardinality), jnp.asarray(d_dual)
-            gradient: Array = self._pull_back(sampled.pull_back, cotangents)
-            return gradient.block_until_ready()
-
-    def summary(self, state: State) -> Float32[np.ndarray, "budget items"]:
-        return np.asarray(self._sample(state.logits, jax.random.fold_in(self._key, state.step)))
-
-    def dual(self, summary: Float32[np.ndarray, "budget items"], lam: float) -> Float32[np.ndarray, "budget items"]:
-        with one_blas_thread:
-            return np.asarray(solve_summary(self._ntk, jnp.asarray(summary), lam))
-
-
 def _stepped(
     state: State,
     users: Users,
-    inner: _Inner,
+    inner: InnerStep,
     optimiser: optax.GradientTransformation,
     config: DistillConfig,
+    cardinality: float,
     report: Report,
 ) -> State:
     """One update of the logits, from `accumulate` batches on the same sample."""
-    sampled = inner.sampled(state)
-    summary, dual = sampled.summary, sampled.dual
+    summary, dual, pull_back = inner.sampled(np.asarray(state.logits), state.lam, state.step)
     if not np.isfinite(dual).all():
         raise _diverged("solution of the inner regression", state.step, config)
     first = state.step * config.accumulate
     loss, d_dual, d_summary = users.gradients(range(first, first + config.accumulate), summary, dual, config)
-    gradient = inner.gradient(sampled, d_summary, d_dual)
-    if not (math.isfinite(loss) and bool(jnp.isfinite(gradient).all())):
+    gradient = pull_back(d_summary + cardinality, d_dual)
+    if not (math.isfinite(loss) and np.isfinite(gradient).all()):
         raise _diverged("loss" if not math.isfinite(loss) else "gradient", state.step, config)
     logits, optimiser_state = _updated(optimiser, gradient, state.optimiser, state.logits)
-    if not bool(jnp.isfinite(logits).all()):
+    if not np.isfinite(logits).all():
         raise _diverged("update", state.step, config)
     known = state.best.metrics[config.select] if state.best else None
-    detail = f"loss {loss:.3f}" + (f", best {config.select} {known:.2f}" if known is not None else "")
-    report("Steps", state.step + 1, config.steps, detail)
+    best = {} if known is None else {f"best {config.select}": known}
+    report("Steps", state.step + 1, config.steps, {"loss": loss, **best})
     return replace(state, step=state.step + 1, logits=logits, optimiser=optimiser_state)
 
 
-@partial(jax.jit, static_argnames="optimiser")
+@partial(jax.jit, static_argnames="optimiser", donate_argnames=("state", "logits"))
 def _updated(
     optimiser: optax.GradientTransformation, gradient: Array, state: optax.OptState, logits: Array
 ) -> tuple[Array, optax.OptState]:
@@ -233,10 +179,10 @@ def _updated(
     return jnp.asarray(optax.apply_updates(logits, updates)), state
 
 
-def _validated(state: State, users: Users, inner: _Inner, config: DistillConfig) -> State:
+def _validated(state: State, users: Users, inner: InnerStep, config: DistillConfig) -> State:
     """Judge the summary as it is now with every λ; the best λ goes into the loss, the best summary is kept."""
-    summary = inner.summary(state)
-    duals = {lam: inner.dual(summary, lam) for lam in config.lambdas}
+    summary = inner.summary(np.asarray(state.logits), state.step)
+    duals = {lam: solve_summary(config.ntk, summary, lam) for lam in config.lambdas}
     finite = {lam: dual for lam, dual in duals.items() if np.isfinite(dual).all()}
     if not finite:
         return replace(state, stale=state.stale + 1)
@@ -245,7 +191,7 @@ def _validated(state: State, users: Users, inner: _Inner, config: DistillConfig)
     row = {"step": state.step, "lambda": lam, **judged[lam]}
     state = replace(state, lam=lam, stale=state.stale + 1, history=(*state.history, row))
     if state.best is None or judged[lam][config.select] > state.best.metrics[config.select]:
-        best = Best(state.step, lam, judged[lam], summary, np.asarray(state.logits))
+        best = Best(state.step, lam, judged[lam], summary, np.array(state.logits))
         state = replace(state, best=best, stale=0)
     return state
 

@@ -194,7 +194,7 @@ class Users:
         config: DistillConfig,
     ) -> BlockGradients:
         """The mean loss of the users of these batches, with its gradients."""
-        shared = [self.workers.share(value) for value in (summary, dual, config)]
+        shared = [self.workers.share(value) for value in (np.asfortranarray(summary), dual, config)]
         runs = runs_of_parts(self.parts, len(self.workers))
         calls = [(run, batch, *shared) for batch in batches for run in runs]
         shares = self.workers.map("gradients", calls)
@@ -204,7 +204,8 @@ class Users:
         if not total.users:
             raise InputError("The dataset has no training users.")
         loss, d_dual, d_summary = total.gradients
-        return BlockGradients(loss / total.users, d_dual / total.users, d_summary / total.users)
+        means = (np.divide(x, total.users, out=x if x.flags.writeable else None) for x in (d_dual, d_summary))
+        return BlockGradients(loss / total.users, *means)
 
     def judge(
         self,

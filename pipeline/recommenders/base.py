@@ -54,6 +54,11 @@ def best_trial(trials: Sequence[Trial], metric: str) -> Trial:
     return max(trials, key=lambda trial: trial.metrics[metric])
 
 
+def best_so_far(trials: Sequence[Trial], metric: str) -> dict[str, float]:
+    """How a search goes, for its `Report`."""
+    return {f"best {metric}": best_trial(trials, metric).metrics[metric]} if trials else {}
+
+
 def publish_model(
     writer: ArtefactWriter,
     dataset: Dataset,

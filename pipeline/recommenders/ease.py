@@ -19,6 +19,7 @@ from pipeline.plan import Plan, plan_item_system
 from pipeline.progress import Report, silent
 from pipeline.recommenders.base import (
     Trial,
+    best_so_far,
     best_trial,
     check_search,
     publish_model,
@@ -104,7 +105,7 @@ def fit_ease(
 
         metrics = validation.judge(scores)
         trials.append(Trial({"lambda": lam}, metrics))
-        report("Candidates", len(trials), len(config.lambdas))
+        report("Candidates", len(trials), len(config.lambdas), best_so_far(trials, config.select))
         if best_trial(trials, config.select) is trials[-1]:
             best = weights.copy() if len(config.lambdas) > 1 else weights
     if not trials:

@@ -29,6 +29,7 @@ from pipeline.plan import Plan, plan_kernel_system
 from pipeline.progress import Report, silent
 from pipeline.recommenders.base import (
     Trial,
+    best_so_far,
     best_trial,
     check_search,
     publish_model,
@@ -132,7 +133,7 @@ def fit_infinite_ae(
                 config.ntk, candidate.exponents, train, candidate.dual, in_sample=not dataset.has_held_out_users
             )
             trials.append(Trial(candidate.parameters, validation.judge(scores)))
-            report("Candidates", len(trials), candidates)
+            report("Candidates", len(trials), candidates, best_so_far(trials, config.select))
             beaten: _Candidate | None = candidate
             if best_trial(trials, config.select) is trials[-1]:
                 best, beaten, error = candidate, best, candidate.residual()

@@ -27,7 +27,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.plan import Plan, plan_factorisation
 from pipeline.progress import Report, silent
-from pipeline.recommenders.base import Trial, best_trial, check_search, publish_model, read_tensor
+from pipeline.recommenders.base import Trial, best_so_far, best_trial, check_search, publish_model, read_tensor
 from pipeline.validation import Validation
 
 MF_LAMBDAS = (1.0, 10.0, 100.0)
@@ -121,7 +121,7 @@ def fit_mf(
         candidate = MF(item_factors(train, factors, alpha, lam, config), lam, alpha)
         metrics = validation.judge(lambda block, model=candidate: model.scores(block.context))  # type: ignore[misc]
         trials.append(Trial({"factors": factors, "alpha": alpha, "lambda": lam}, metrics))
-        report("Candidates", len(trials), len(grid))
+        report("Candidates", len(trials), len(grid), best_so_far(trials, config.select))
         if best_trial(trials, config.select) is trials[-1]:
             best = candidate
     assert best is not None

@@ -39,7 +39,15 @@ from pipeline.normal_equations import (
 )
 from pipeline.plan import Plan, plan_normal_equations
 from pipeline.progress import Report, silent
-from pipeline.recommenders.base import Trial, best_trial, check_search, publish_model, read_tensors, tensor_name
+from pipeline.recommenders.base import (
+    Trial,
+    best_so_far,
+    best_trial,
+    check_search,
+    publish_model,
+    read_tensors,
+    tensor_name,
+)
 from pipeline.recommenders.infinite_ae import DEGREE_EXPONENTS
 from pipeline.validation import UserBlock, Validation
 from pipeline.workers import Pool, Workers, pool_size
@@ -152,7 +160,8 @@ def fit_nystrom(
         best: _Candidate | None = None
         for candidate in _solved(workers, dataset, config, survey, candidates, report):
             trials.append(Trial(candidate.parameters, validation.judge(candidate.scores)))
-            report("Candidates", len(trials), len(config.exponents) * len(config.lambdas))
+            best_yet = best_so_far(trials, config.select)
+            report("Candidates", len(trials), len(config.exponents) * len(config.lambdas), best_yet)
             if best_trial(trials, config.select) is trials[-1]:
                 best = candidate
     if best is None:

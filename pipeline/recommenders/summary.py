@@ -15,14 +15,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from kernels.distillation import solve_summary
+from kernels.inner_step import solve_summary
 from kernels.kernel_matrix import KernelRows, LandmarkKernel
 from kernels.ntk import NTK
 from pipeline.artefact import Artefact, ArtefactWriter, FileRecord
@@ -55,7 +54,7 @@ class Summary:
         if DUAL in artefact.manifest.files:
             dual = read_tensor(artefact, DUAL)
         else:
-            dual = np.asarray(solve_summary(ntk, jnp.asarray(rows), config["lambda"]))
+            dual = solve_summary(ntk, rows, config["lambda"])
         return cls(LandmarkKernel.of(ntk, KernelRows.of(sp.csr_array(rows))), dual)
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:

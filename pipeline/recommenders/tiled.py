@@ -25,7 +25,7 @@ from pipeline.errors import InputError
 from pipeline.kernel_system import KernelSystem, SystemWorker, solve
 from pipeline.plan import Plan, plan_tiled_system
 from pipeline.progress import Report, silent
-from pipeline.recommenders.base import Trial, best_trial, tile_name
+from pipeline.recommenders.base import Trial, best_so_far, best_trial, tile_name
 from pipeline.recommenders.infinite_ae import InfiniteAEConfig, publish_infinite_ae, tried_lambdas
 from pipeline.storage import Location
 from pipeline.validation import Validation
@@ -86,10 +86,11 @@ def fit_tiled(
                 outcome = _Outcome.load(place) or _solved(workers, system, lam, validation, phase, report)
                 outcome.save(place)
                 outcomes.append(outcome)
-                report("Candidates", len(outcomes), len(config.exponents) * len(lambdas))
+                trials = [known.trial for known in outcomes if known.solved]
+                best_yet = best_so_far(trials, config.select)
+                report("Candidates", len(outcomes), len(config.exponents) * len(lambdas), best_yet)
                 if not outcome.solved:
                     continue
-                trials = [known.trial for known in outcomes if known.solved]
                 if best_trial(trials, config.select) is outcome.trial:
                     loser, best = best, (outcome, system)
                     if loser:

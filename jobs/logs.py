@@ -1,0 +1,150 @@
+"""What a run tells on stderr: bars and sentences for people, or JSON objects for machines, one a line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from pipeline.progress import Detail, Report
+from pipeline.telemetry import Run
+
+_PROGRESS_SECONDS = 10.0
+"""Between two lines of one stage, besides its first and its last."""
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class Log(Protocol):
+    """What can be told of a run."""
+
+    def note(self, message: str) -> None:
+        """A sentence."""
+
+    def error(self, sentence: str, trace: str = "") -> None:
+        """Why the run cannot go on, and where in the source if that was asked for."""
+
+    def ended(self, code: int) -> None:
+        """The last of all."""
+
+    def stages(self) -> AbstractContextManager[Report]:
+        """Shows how far each phase is, for `pipeline.progress`."""
+
+
+class TextLog:
+    """For people: each phase is a bar with count, rate, elapsed and remaining time."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+
+    def note(self, message: str) -> None:
+        self._console.print(message, markup=False, soft_wrap=True)
+
+    def error(self, sentence: str, trace: str = "") -> None:
+        self.note(f"{trace}infrec: {sentence}")
+
+    def ended(self, code: int) -> None:
+        """The shell says it."""
+
+    @contextmanager
+    def stages(self) -> Iterator[Report]:
+        bars: dict[str, TaskID] = {}
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+        )
+        with Progress(*columns, console=self._console) as display:
+
+            def report(phase: str, done: int, total: int, detail: Detail = "") -> None:
+                if isinstance(detail, Mapping):
+                    detail = ", ".join(f"{name} {value:.4g}" for name, value in detail.items())
+                if phase not in bars:
+                    bars[phase] = display.add_task(phase, total=total, detail="")
+                display.update(bars[phase], completed=done, total=total, detail=detail)
+
+            yield report
+
+
+class _Rate(ProgressColumn):
+    """Units a second since the phase began."""
+
+    def render(self, task: Task) -> Text:
+        elapsed = task.finished_time or task.elapsed
+        return Text(f"{task.completed / elapsed:,.0f}/s" if elapsed else "")
+
+
+class JsonLog:
+    """For machines: every line is an object with `time` (UTC), `level`, `run_id`, `job` and `event`, and what that has.
+
+    What libraries log and warn of comes the same way, as the event `log`.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._began = run, time.monotonic()
+        records = logging.Handler(logging.WARNING)
+        records.emit = self._record  # type: ignore[method-assign]
+        logging.basicConfig(handlers=[records], force=True)
+        logging.getLogger("ray").handlers = [records]
+        logging.captureWarnings(True)
+
+    def note(self, message: str) -> None:
+        self._write("note", message=message)
+
+    def error(self, sentence: str, trace: str = "") -> None:
+        self._write("error", level="error", message=sentence, **({"traceback": trace} if trace else {}))
+
+    def ended(self, code: int) -> None:
+        seconds = round(time.monotonic() - self._began, 3)
+        self._write("end", level="error" if code else "info", exit_code=code, seconds=seconds)
+
+    @contextmanager
+    def stages(self) -> Iterator[Report]:
+        said: dict[str, tuple[float, int]] = {}
+
+        def report(phase: str, done: int, total: int, detail: Detail = "") -> None:
+            last, known = said.get(phase, (float("-inf"), -1))
+            now = time.monotonic()
+            if now - last < _PROGRESS_SECONDS and (done < total or done == known):
+                return
+            said[phase] = now, done
+            figures = {"figures": dict(detail)} if isinstance(detail, Mapping) else {"detail": detail} if detail else {}
+            self._write("progress", stage=phase, done=done, total=total, **figures)
+
+        yield report
+
+    def _record(self, record: logging.LogRecord) -> None:
+        self._write("log", level=record.levelname.lower(), logger=record.name, message=record.getMessage())
+
+    def _write(self, event: str, level: str = "info", **body: Any) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        head = {"time": now, "level": level, "run_id": self._run.id, "job": self._run.job, "event": event}
+        sys.stderr.write(json.dumps({**head, **body}, ensure_ascii=False, default=str) + "\n")
+        sys.stderr.flush()

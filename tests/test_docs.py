@@ -1,0 +1,97 @@
+"""Every command of README.md and docs/ is run, or checked where it wants a cluster; examples print what the pages show.
+
+The examples of docs/ are run in the order of the list in docs/README.md, in one directory. Those of the README have a
+log of their own: tests/test_readme.py.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.session import Cluster
+from tests.commands import INFREC, PAGES, accepted, check, commands, elsewhere, fences, spans
+from tests.examples import examples, listed
+
+_LANGUAGES = {"console", "sh", "crontab", "python", "toml", "json", "text"}
+_MEASURED = re.compile(
+    r"(?<=residual )\S+|\d[\d.,]*(?= (?:s|min|h)\b)|(?<=^ seconds)\s+\d\S*|(?<=^ rows a second)\s+\d\S*", re.MULTILINE
+)
+"""Times, which are never the same."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_is_not_run_would_be_accepted(page: Path) -> None:
+    for fence in fences(page):
+        assert fence.language in _LANGUAGES, f"{page}: {fence.body}"
+        for words, _ in commands(fence) if fence.language != "console" else ():
+            if elsewhere(words):
+                assert accepted(words)
+            else:
+                check(words)
+    known = {option for job in [INFREC, *INFREC.commands.values()] for param in job.params for option in param.opts}
+    for span in spans(page):
+        words = span.split()
+        if words[0] in ("infrec", "make", "ray", "kubectl", "pip"):
+            check(words)
+        elif words[0].startswith("--") or words[0] in INFREC.commands:
+            assert {word for word in words if re.match(r"--\w", word)} <= known | {"--help"}, f"{page}: {span}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        headings = (
+            [line.lstrip("# ").lower() for line in file.read_text().splitlines() if line.startswith("#")]
+            if anchor
+            else []
+        )
+        assert not anchor or anchor in {re.sub(r"[^\w-]", "", line.replace(" ", "-")) for line in headings}, anchor
+
+
+def test_every_job_has_a_page_and_every_page_is_in_the_index() -> None:
+    names = {page.name for page in listed()}
+    assert names == {page.name for page in PAGES} - {"README.md"}
+    assert {f"{job}.md" for job in INFREC.commands} - {"demo.md"} <= names
+
+
+def test_examples_print_what_the_pages_show(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they are meant to print something else now: `python -m tests.examples`."""
+    monkeypatch.chdir(tmp_path)
+    run = 0
+    for page, command, shown, printed in examples():
+        _assert_same(shown, printed, f"{page.name}: {command}")
+        run += 1
+    assert run >= 30
+
+
+def _assert_same(shown: str, printed: str, where: str) -> None:
+    ours, theirs = _words(shown), _words(printed)
+    assert len(ours) == len(theirs) and all(map(_same, ours, theirs)), f"{where} prints\n{printed}"
+
+
+def _same(one: str, other: str) -> bool:
+    """Metrics may differ in their last places, as another processor rounds otherwise. Counts, without a point, not."""
+    numbers = all(re.fullmatch(r"-?\d+\.\d+", word) for word in (one, other))
+    return one == other or (numbers and float(one) == pytest.approx(float(other), rel=0.02))
+
+
+def _words(text: str) -> list[str]:
+    """Without times: a last column of seconds, and what `_MEASURED` finds."""
+    blocks = re.split(r"\n\s*\n", text)
+    untimed = (
+        re.sub(r"\S+ *$", "", block, flags=re.M) if re.search(r" seconds *\n", block) else block for block in blocks
+    )
+    return _MEASURED.sub(" ", "\n\n".join(untimed)).split()
+
+
+def test_other_words_or_counts_are_not_the_same() -> None:
+    table = " users   nDCG@10   seconds\n ───────────────\n 482       33.12       1.4\n\nmodel: λ=5 (1.9 s)\n"
+    _assert_same(table, table.replace("33.12", "33.15").replace("1.4", "12.5").replace("1.9 s", "2.0 s"), "")
+    for one, other in (("482", "481"), ("33.12", "35.12"), ("λ=5", "λ=6"), ("users", "items")):
+        with pytest.raises(AssertionError, match="prints"):
+            _assert_same(table, table.replace(one, other), "it")
