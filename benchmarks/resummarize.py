@@ -142,7 +142,8 @@ def _against_scratch(state: Path, scratch: Path, night: int) -> dict[str, Any]:
     assert version
     config = DistillConfig.for_budget(BUDGET, seed=night, steps=STEPS)
     started = time.perf_counter()
-    rival = _distilled(version.dataset, scratch / str(night), config, None)
+    out = scratch / str(night)
+    rival = Artefact.open(str(out), Kind.SUMMARY) if out.exists() else _distilled(version.dataset, out, config, None)
     seconds = time.perf_counter() - started
     with Pool() as pool:
         ours, theirs = (

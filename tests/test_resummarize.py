@@ -74,7 +74,7 @@ def test_night_after_night(nights: Nights, capsys: pytest.CaptureFixture[str]) -
     assert shown["quality"]["known"]["old"] > 0
     warm = nights.summary().manifest
     assert warm.inputs["warm_start"] == cold.manifest.fingerprint()
-    assert warm.config["options"]["steps"] == cold.manifest.config["options"]["steps"] // 10
+    assert warm.config["options"]["steps"] == cold.manifest.config["options"]["steps"] // 5
 
     # A late file, whose name comes before the others', and one that has grown
     nights.write(2, name="a-late-one.parquet")
