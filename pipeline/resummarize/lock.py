@@ -65,7 +65,7 @@ class Owner:
         if self.machine != _machine():
             return False
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.process_started) > 1
+            return bool(abs(psutil.Process(self.pid).create_time() - self.process_started) > 1)
         except psutil.NoSuchProcess:
             return True
 
