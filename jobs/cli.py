@@ -1,6 +1,7 @@
 """The `infrec` command: which jobs there are, and how each of them ends.
 
-Exit codes: 0 done; 2 bad options or input, said in one sentence; 1 a failure on our side; 130 interrupted.
+Exit codes: 0 done; 2 bad options or input, said in one sentence; 3 the old summary is kept, as the new one is worse; 4
+another run is at work on the same state; 1 a failure on our side; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from jobs import (
     export,
     fit,
     generate,
+    history,
     ingest,
     perturb,
     plan,
     recommend,
+    resummarize,
+    rollback,
     submit,
     sweep,
 )
@@ -75,6 +79,9 @@ for job in (
     recommend.recommend,
     export.export,
     sweep.sweep,
+    resummarize.resummarize,
+    rollback.rollback,
+    history.history,
 ):
     app.command()(job)
 # What follows the job that is submitted is that job's own
@@ -106,7 +113,7 @@ def _exit_code(arguments: list[str], *, debug: bool) -> int:
         return 2
     except InputError as error:
         explain(str(error))
-        return 2
+        return error.exit_code
     except Exception as error:
         first_line = str(error).split("\n", 1)[0]
         explain(f"{type(error).__name__}: {first_line} (--debug shows where)")

@@ -31,6 +31,11 @@ def begin(run: Run, log_format: LogFormat = LogFormat.TEXT) -> None:
     _run, _log = run, JsonLog(run) if log_format == LogFormat.JSON else TextLog()
 
 
+def run_id() -> str:
+    """What the run is known by."""
+    return _run.id
+
+
 def note(message: str) -> None:
     """One line on stderr."""
     _log.note(message)

@@ -24,6 +24,8 @@ from pipeline.storage import Location
 FORMAT_VERSION = 2  # 2: a dataset may have additions
 MANIFEST = "manifest.json"
 WORK = "_work"
+CURRENT, VERSIONS = "current", "versions"
+"""Of a state of `infrec resummarize`: what names its current version, and where they are."""
 
 
 class Kind(StrEnum):
@@ -104,12 +106,12 @@ class Artefact:
 
     @classmethod
     def open(cls, uri: str | Location, *kinds: Kind) -> Artefact:
-        """Open the artefact at `uri`, which is of one of these kinds.
+        """Open the artefact at `uri`, which is of one of these kinds; in a state of resummarizations, the current one.
 
         Raises `InputError` where there is none, where its manifest is damaged, of another kind or newer than this
         code, or where a file is missing or of another size. Checksums are verified as files are read.
         """
-        location, kind = Location.of(uri), " or ".join(kinds)
+        location, kind = _in_state(Location.of(uri), kinds), " or ".join(kinds)
         if not location.exists():
             raise InputError(f"There is no {kind} at {location}.")
         if not (location / MANIFEST).exists():
@@ -248,6 +250,19 @@ class ArtefactWriter:
                 )
         self.staging.remove()
         note.write(json.dumps(ours).encode())
+
+
+def _in_state(location: Location, kinds: tuple[Kind, ...]) -> Location:
+    """The dataset or the summary of the current version, if there is a state at `location`; else `location`."""
+    kind = next((kind for kind in kinds if kind in (Kind.DATASET, Kind.SUMMARY)), None)
+    pointer = location / CURRENT
+    if kind is None or (location / MANIFEST).exists() or not pointer.info().is_file:
+        return location
+    try:
+        version: str = json.loads(pointer.read().to_pybytes())["version"]
+        return location / VERSIONS / version / kind
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{pointer} is damaged: it names no version.") from error
 
 
 def unfinished(uri: str | Location) -> bool:

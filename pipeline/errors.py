@@ -1,10 +1,15 @@
-"""What the user can mend: raised with one clear sentence, reported without a traceback, exit code 2."""
+"""What the user can mend: raised with one clear sentence, reported without a traceback."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 class InputError(Exception):
     """Bad input or options. The message is one sentence that names the file, column, count or option at fault."""
+
+    exit_code: ClassVar[int] = 2
+    """Of the job that it ends."""
 
 
 class DoesNotFit(InputError):
@@ -13,3 +18,15 @@ class DoesNotFit(InputError):
 
 class Diverged(InputError):
     """An iteration went out of the finite numbers. What it had reached is kept, for the same command to go on from."""
+
+
+class Kept(InputError):
+    """The new summary is worse than the old one, which stays. The message has the figures."""
+
+    exit_code = 3
+
+
+class Busy(InputError):
+    """Another run is at work on the same state. Nothing is wrong: it does what this one would have done."""
+
+    exit_code = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ from pipeline.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.ingest import IngestConfig, Split, ingest
 from pipeline.ingest.grow import grow
+from pipeline.resummarize import lock
+from pipeline.resummarize.lock import Owner
 from pipeline.session import Cluster
 from pipeline.storage import Location
 from tests.builders import taste_matrix
@@ -81,6 +84,35 @@ def test_a_dataset_grows(bucket: Bucket, cluster: Cluster) -> None:
         3: [10],
     }
     assert Dataset.open(bucket.uri("fresh")).items()["item_id"].to_pylist() == [10, 20, 30]
+
+
+def test_night_after_night(
+    bucket: Bucket, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A state in an object store: its lock is not that of a disk."""
+    monkeypatch.setattr(lock, "_MOMENT_SECONDS", 0.1)
+    users, items = taste_matrix(60, 40, seed=0).nonzero()
+    command = ["resummarize", "--logs", bucket.uri("nightly"), "--state", bucket.uri("state")]
+    command += ["--budget", "10", "--steps", "10", "--tolerance", "0.9"]
+    for night in range(2):
+        table = pa.table({"user_id": users[night::2], "item_id": items[night::2]})
+        with bucket.filesystem.open_output_stream(f"lake/nightly/night-{night}.parquet") as sink:
+            pq.write_table(table, sink)
+        assert main(command) == 0
+        assert f"s3://lake/state/versions/00000{night + 1} is published." in capsys.readouterr().out
+    owner = Owner.this_process("living", 600)
+    with bucket.filesystem.open_output_stream("lake/state/lock") as sink:
+        sink.write(json.dumps(vars(owner)).encode())
+    assert main(command) == 4
+    assert "s3://lake/state is being changed by run living" in capsys.readouterr().err
+    bucket.filesystem.delete_file("lake/state/lock")
+    assert main(command) == 0
+    assert main(["rollback", bucket.uri("state")]) == 0
+    assert main(["history", bucket.uri("state"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert shown["current"] == "000001"
+    assert [row["decision"] for row in shown["history"]] == ["published", "published", "rolled back"]
+    assert not (Location.of(bucket.uri("state")) / "lock").exists()
 
 
 def test_what_is_published_stays_until_its_successor_is_whole(bucket: Bucket) -> None:

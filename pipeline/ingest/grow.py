@@ -58,7 +58,7 @@ class Grown:
 
 def grow(
     previous: Dataset,
-    logs: Sequence[str],
+    logs: Sequence[str | FoundFile],
     out: str | Location,
     fresh_out: str | Location,
     config: IngestConfig,

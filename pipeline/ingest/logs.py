@@ -110,14 +110,18 @@ class Column:
     type: pa.DataType
 
 
-def find_files(logs: Sequence[str], format: Format) -> list[FoundFile]:
+def find_files(logs: Sequence[str | FoundFile], format: Format) -> list[FoundFile]:
     """Every file of the log, once, in the order of the arguments and of the paths below them.
 
     Hidden files (`_SUCCESS`, `.crc`) and, under `Format.AUTO`, files of unknown suffix below a directory are
-    no part of the log. Raises `InputError` for a path that does not exist and for one without any log file.
+    no part of the log. Files that were found before are taken as they were then. Raises `InputError` for a path that
+    does not exist and for one without any log file.
     """
     found: dict[str, FoundFile] = {}
     for log in logs:
+        if isinstance(log, FoundFile):
+            found.setdefault(str(log.location), log)
+            continue
         matches = _matches(log)
         if not matches:
             raise InputError(f"There is no log at {log}.")

@@ -45,7 +45,7 @@ _BLOCKS_A_CPU = 4  # at least, as far as there are pieces: all CPUs have work to
 
 
 def ingest(
-    logs: Sequence[str],
+    logs: Sequence[str | FoundFile],
     out: str | Location,
     config: IngestConfig,
     *,

@@ -1,0 +1,45 @@
+"""`infrec history`: what became of every resummarization."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from jobs import console
+from jobs.options import Debug, Json
+from pipeline.resummarize import State
+from pipeline.resummarize.history import rows
+
+
+def history(
+    state: Annotated[str, typer.Argument(help="A state of `infrec resummarize`.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """When, rows added, nDCG@10 of the old and the new summary, seconds, decision: a line a run, the last one last."""
+    place = State.at(state)
+    if as_json:
+        console.show_json({"state": str(place.root), "current": place.pointed_at(), "history": rows(place.root)})
+        return
+    columns = ("when (UTC)", "version", "decision", "rows", "fresh old", "new", "all old", "new ", "seconds")
+    console.show_table(
+        f"{place.root}: version {place.pointed_at()} is current", columns, [*map(_cells, rows(place.root))]
+    )
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    qualities = [(row.get("quality") or {}).get(where) or {} for where in ("fresh", "known")]
+    return [
+        row["when"][:19].replace("T", " "),
+        row["version"],
+        row["decision"],
+        f"{row['rows']:,}" if "rows" in row else "",
+        *(
+            "" if (value := quality.get(which)) is None else console.number(value)
+            for quality in qualities
+            for which in ("old", "new")
+        ),
+        f"{row['seconds']:.1f}" if "seconds" in row else "",
+    ]

@@ -1,0 +1,40 @@
+"""What became of every run: one small file each, never rewritten, so that what a killed run had written stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from pipeline.storage import Location
+
+_HISTORY = "history"
+
+
+class Decision(StrEnum):
+    PUBLISHED = "published"
+    KEPT = "kept"
+    """The new summary was worse: the old one stays."""
+    ROLLED_BACK = "rolled back"
+    FELL_BACK = "fell back"
+    """The current version was damaged: an older one took its place."""
+
+
+def entry(run: str, decision: Decision, version: str, **more: Any) -> dict[str, Any]:
+    """A row of the history; `version` is the one that is current after it."""
+    when = datetime.now(UTC).isoformat(timespec="microseconds")
+    return {"when": when, "run": run, "decision": decision, "version": version, **more}
+
+
+def record(root: Location, row: Mapping[str, Any]) -> None:
+    """Add a row, unless it is there."""
+    file = root / _HISTORY / f"{str(row['when'])[:26].replace(':', '')}.json"
+    if not file.exists():
+        file.write(json.dumps(row, indent=1, ensure_ascii=False).encode())
+
+
+def rows(root: Location) -> list[dict[str, Any]]:
+    """All rows, the oldest first."""
+    return [json.loads(file.read().to_pybytes()) for file in (root / _HISTORY).files() if file.name.endswith(".json")]
