@@ -17,7 +17,8 @@ from pipeline.progress import Detail, Report
 from pipeline.scoring import Evaluation
 from pipeline.telemetry import Run, Telemetry
 
-RESULTS = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+RESULTS = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+"""In files and pipes tables are as wide as they need; on a terminal their first column, often a path, is folded."""
 HEADLINE_METRICS = ("HR@10", "HR@100", "nDCG@10", "nDCG@100", "PSP@10", "Recall@20", "AUC")
 
 
@@ -89,7 +90,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     """A table on stdout: the first column left-aligned, the others right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0, overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     RESULTS.print(title, style="bold", markup=False, soft_wrap=True)  # not the table's: it would wrap at its width

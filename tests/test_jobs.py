@@ -226,7 +226,7 @@ def test_what_is_there_is_replaced_only_on_demand(dataset: str, model: str, caps
 def test_a_model_of_other_items_is_refused(
     model: str, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_dataset(tmp_path / "other", *split_matrix(taste_matrix(50, 61, seed=1), seed=1))
+    write_dataset(tmp_path / "other", *split_matrix(taste_matrix(50, 59, seed=1), seed=1))
     assert main(["evaluate", model, "--data", str(tmp_path / "other")]) == 2
     assert_one_sentence(capsys, "knows other items than")
 

@@ -291,8 +291,8 @@ def test_no_candidate_can_be_solved(datasets: dict[str, Dataset], tmp_path: Path
 
 
 def test_a_model_of_other_items_is_refused(datasets: dict[str, Dataset], tmp_path: Path, pool: Pool) -> None:
-    model = fit("popularity", datasets["more users"], tmp_path / "model", pool)
-    assert checksums(open_model(str(model.location), datasets["more users"])) == checksums(model)
+    model = fit("popularity", datasets["more items"], tmp_path / "model", pool)
+    assert checksums(open_model(str(model.location), datasets["more items"])) == checksums(model)
     with pytest.raises(InputError, match="knows other items"):
-        evaluate(str(model.location), datasets["more items"], pool)
+        evaluate(str(model.location), datasets["more users"], pool)
     assert set(MODELS) == {"infinite-ae", "nystrom", "ease", "mf", "popularity", "summary"}
