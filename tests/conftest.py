@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+# What one test has compiled, the processes of the next one need not compile again
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "compiled")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+# The tests of metrics need not wait ten seconds for them
+os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")
+
 from pipeline.session import Cluster, ray_session
 from pipeline.workers import Pool
-
-os.environ.setdefault(
-    "RAY_metrics_report_interval_ms", "1000"
-)  # the tests of metrics need not wait ten seconds for them
 
 # Shells start background jobs deaf to Ctrl-C, and what these start is deaf as well: the tests that send it are not
 signal.signal(signal.SIGINT, signal.default_int_handler)

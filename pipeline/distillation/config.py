@@ -66,6 +66,8 @@ class DistillConfig:
     judged_users: int = 10_000
     """Validation judges by so many users, drawn at random from all parts alike; by all where there are no more."""
     select: str = "nDCG@10"
+    refresh: float = 0.0
+    """At a warm start, how much of the first logits is of random users of today: see `warm`."""
     parts: int = 4
     """Parts into which users are divided, and a step with them: at most so many actors take part."""
     checkpoint_every: int = 25
@@ -81,9 +83,14 @@ class DistillConfig:
         return cls(budget=budget, **{**_BY_BUDGET[least], **given})
 
     def warm(self) -> Self:
-        """The same for a warm start from a summary of nearly the same log: fewer steps do."""
+        """The same for a warm start from a summary of nearly the same log: fewer steps do.
+
+        They begin half-way between the summary and random users, as networks that are trained on learn better when they
+        are shrunk and perturbed first (Ash and Adams, NeurIPS 2020, arXiv 1910.08475). From the summary itself what is
+        new is hardly learned, and the summary falls behind night by night.
+        """
         steps = max(1, round(_WARM_STEPS * self.steps))
-        return replace(self, steps=steps, validate_every=max(1, steps // _WARM_VALIDATIONS))
+        return replace(self, steps=steps, validate_every=max(1, steps // _WARM_VALIDATIONS), refresh=_WARM_REFRESH)
 
     def __post_init__(self) -> None:
         for name in ("budget", "steps", "batch", "accumulate", "validate_every", "patience", "judged_users", "parts"):
@@ -95,6 +102,8 @@ class DistillConfig:
             raise InputError(f"--learning-rate must be positive and finite, it is {self.learning_rate:g}.")
         if not (math.isfinite(self.sharpness) and self.sharpness > 0):
             raise InputError(f"--sharpness must be positive and finite, it is {self.sharpness:g}.")
+        if not 0 <= self.refresh <= 1:
+            raise InputError(f"refresh must lie in 0 … 1, it is {self.refresh:g}.")
         if not 0 < self.drop < 1:
             raise InputError(f"--drop must lie between 0 and 1, it is {self.drop:g}.")
         if not 0 <= self.user_weight <= 1:
@@ -113,6 +122,6 @@ _BY_BUDGET: dict[int, dict[str, Any]] = {
 }
 """From that budget on."""
 
-_WARM_STEPS, _WARM_VALIDATIONS = 0.2, 5
+_WARM_STEPS, _WARM_VALIDATIONS, _WARM_REFRESH = 0.2, 5, 0.5
 """Of a cold start's steps, and how often a warm one is judged. With a tenth of the steps at a third of the rate a chain
 of nights falls behind summaries made from nothing (97.6 % after five, benchmarks/README.md): what is new needs room."""

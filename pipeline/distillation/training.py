@@ -63,7 +63,7 @@ def distill(
     with part_workers as workers, one_blas_thread:  # for all steps at once: to look for libraries takes a while
         users = Users(workers, config.parts)
         optimiser = optax.adam(_learning_rate(config))
-        logits = jnp.asarray(start.logits if start else initial_logits(dataset, config))
+        logits = jnp.asarray(_first_logits(dataset, config, start))
         fresh = State(0, logits, optimiser.init(logits), sorted(config.lambdas)[len(config.lambdas) // 2])
         state = State.load(writer.work, like=fresh)
         for row in state.history:
@@ -130,6 +130,17 @@ def initial_logits(dataset: Dataset, config: DistillConfig) -> Float32[np.ndarra
     """The rows of as many training users, drawn at random without replacement."""
     chosen: np.ndarray = random_users(dataset, config.budget, seed=config.seed).toarray()
     return chosen
+
+
+def _first_logits(
+    dataset: Dataset, config: DistillConfig, start: WarmStart | None
+) -> Float32[np.ndarray, "budget items"]:
+    if start is None:
+        return initial_logits(dataset, config)
+    if not config.refresh:
+        return start.logits
+    refreshed: np.ndarray = start.logits + np.float32(config.refresh) * (initial_logits(dataset, config) - start.logits)
+    return refreshed
 
 
 def _learning_rate(config: DistillConfig) -> Any:
