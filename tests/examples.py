@@ -9,6 +9,7 @@ import doctest
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -74,10 +75,12 @@ def write() -> None:
     """Into the pages."""
     with tempfile.TemporaryDirectory() as scratch, ray_session(cpus=2):
         os.chdir(scratch)
+        written: Counter[Path] = Counter()
         for page, command, shown, printed in examples():
             text, end = page.read_text(), "\n" if shown.endswith("\n\n") else ""
-            assert text.count(f"$ {command}\n{shown}") == 1, command
-            page.write_text(text.replace(f"$ {command}\n{shown}", f"$ {command}\n{printed}{end}"))
+            before = text.index(f"$ {command}\n{shown}", written[page]) + len(f"$ {command}\n")
+            page.write_text(text[:before] + printed + end + text[before + len(shown) :])
+            written[page] = before + len(printed + end)
 
 
 if __name__ == "__main__":

@@ -122,6 +122,6 @@ _BY_BUDGET: dict[int, dict[str, Any]] = {
 }
 """From that budget on."""
 
-_WARM_STEPS, _WARM_VALIDATIONS, _WARM_REFRESH = 0.2, 5, 0.5
+_WARM_STEPS, _WARM_VALIDATIONS, _WARM_REFRESH = 0.5, 5, 0.5
 """Of a cold start's steps, and how often a warm one is judged. With a tenth of the steps at a third of the rate a chain
 of nights falls behind summaries made from nothing (97.6 % after five, benchmarks/README.md): what is new needs room."""
