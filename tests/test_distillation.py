@@ -226,7 +226,8 @@ def test_a_refreshed_warm_start_begins_half_way(
     config = replace(CONFIG, steps=1, refresh=0.5, seed=9)
     begun = summarise(dataset, tmp_path / "summary", pool, config, warm_start=summary)
     half_way = (read_tensor(summary, LOGITS) + initial_logits(dataset, config)) / 2
-    np.testing.assert_allclose(read_tensor(begun, LOGITS), half_way, atol=0.11)  # Adam's first step is the rate's length
+    # Adam's first step is as long as the rate
+    np.testing.assert_allclose(read_tensor(begun, LOGITS), half_way, atol=0.11)
 
 
 def test_new_items_of_a_warm_start_begin_cold(dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path) -> None:

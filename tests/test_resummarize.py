@@ -74,7 +74,7 @@ def test_night_after_night(nights: Nights, capsys: pytest.CaptureFixture[str]) -
     assert shown["quality"]["known"]["old"] > 0
     warm = nights.summary().manifest
     assert warm.inputs["warm_start"] == cold.manifest.fingerprint()
-    assert warm.config["options"]["steps"] == cold.manifest.config["options"]["steps"] // 5
+    assert warm.config["options"]["steps"] == cold.manifest.config["options"]["steps"] // 2
 
     # A late file, whose name comes before the others', and one that has grown
     nights.write(2, name="a-late-one.parquet")
@@ -102,7 +102,9 @@ def test_garbage_is_kept_out(nights: Nights, capsys: pytest.CaptureFixture[str])
     capsys.readouterr()
     for _ in range(2):  # and the next run again
         assert nights.run() == 3
-        assert "infrec: version 000002 stays: the new interactions look like garbage: " in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert "infrec: version 000002 stays: the new interactions look like garbage: " in told
+        assert "Current version" in told  # and how old it is, to the metrics as well
         assert nights.current == "000002" and nights.versions == ["000001", "000002"]
     nights.write(2)  # mended
     assert nights.run() == 0

@@ -28,6 +28,11 @@ def entry(run: str, decision: Decision, version: str, **more: Any) -> dict[str, 
     return {"when": when, "run": run, "decision": decision, "version": version, **more}
 
 
+def hours_since(row: Mapping[str, Any]) -> float:
+    """How long ago the run of a row ended."""
+    return (datetime.now(UTC) - datetime.fromisoformat(row["when"])).total_seconds() / 3600
+
+
 def record(root: Location, row: Mapping[str, Any]) -> None:
     """Add a row, unless it is there."""
     file = root / _HISTORY / f"{str(row['when'])[:26].replace(':', '')}.json"

@@ -148,6 +148,8 @@ def resummarize(
         state.publish(folder, row, lock)
     history.record(state.root, row)
     state.prune(config.keep)
+    current = previous.record if verdict.objection and previous else row
+    report("Current version", 1, 1, {"hours old": history.hours_since(current)})
     return row
 
 

@@ -1,6 +1,6 @@
 """A dataset of 10M rows that grows by 1 %, against ingest of all from scratch, and by 1 % on fourteen nights.
 
-    python -m benchmarks.grow [--scratch DIR] [--out benchmarks/results/grow.json]
+    python -m benchmarks.incremental_ingest [--scratch DIR] [--out benchmarks/results/incremental_ingest.json]
 
 A synthetic log of 100,000 rows a file (`infrec generate`): the first hundred are the base, each of the next fourteen
 is a night, and the last 22 come at once, which is when the shards are written anew. A night's rows are anyone's, one
@@ -47,7 +47,7 @@ CONFIG = IngestConfig(split=Split.STABLE)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scratch", type=Path, help="where logs and datasets lie for the time of the run")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/grow.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/incremental_ingest.json"))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch, ray_session(cpus=CPUS):
         report = {**environment(), "synthetic": True, "cpus": CPUS, **_measure(Path(scratch))}
