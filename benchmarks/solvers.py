@@ -89,14 +89,17 @@ def _run(
             _make(dataset, **make)
         if not solver:
             return {"dataset": dataset}
+        from jobs import console
         from jobs.fit import Choice, Normalize, infinite_ae_search, solve
         from pipeline.artefact import ArtefactWriter, Kind
         from pipeline.dataset import Dataset
         from pipeline.planner import Resources, estimates
         from pipeline.progress import silent
         from pipeline.scoring import evaluate
+        from pipeline.telemetry import Run
         from pipeline.workers import Pool
 
+        console.begin(Run.of("fit"))
         data = Dataset.open(dataset)
         search = infinite_ae_search(lam="5", normalize=Normalize.NONE, exponents=None)
         writer = ArtefactWriter(f"{dataset}-{solver}", Kind.MODEL, purpose={}, overwrite=True)
