@@ -36,6 +36,14 @@ class Nights:
         rows = random.permutation(np.stack([users, items], axis=1))
         self._parts = np.split(rows, [len(rows) * eighths // 8 for eighths in (4, 5, 6, 7)])
 
+    @classmethod
+    def begun(cls, folder: Path) -> Nights:
+        """After the first run."""
+        nights = cls(folder, folder / "first.parquet")
+        pq.write_table(nights.rows(0), nights.first)
+        assert nights.run() == 0
+        return nights
+
     def rows(self, night: int) -> pa.Table:
         users, items = self._parts[night].T
         return pa.table({"user_id": users, "item_id": items, "timestamp": [NOW - 86_400 * (10 - night)] * len(users)})

@@ -8,7 +8,6 @@ import shutil
 import signal
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from pipeline import resummarize as package
@@ -33,10 +32,7 @@ MOMENTS = {
 @pytest.fixture(scope="module")
 def begun(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Nights:
     """Night 0 is published, night 1 is there."""
-    folder = tmp_path_factory.mktemp("begun")
-    nights = Nights(folder, folder / "first.parquet")
-    pq.write_table(nights.rows(0), nights.first)
-    assert nights.run() == 0
+    nights = Nights.begun(tmp_path_factory.mktemp("begun"))
     nights.write(1)
     return nights
 

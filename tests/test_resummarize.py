@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import jobs.resummarize
@@ -29,12 +28,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def begun(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Nights:
-    """After the first run."""
-    folder = tmp_path_factory.mktemp("begun")
-    nights = Nights(folder, folder / "first.parquet")
-    pq.write_table(nights.rows(0), nights.first)
-    assert nights.run() == 0
-    return nights
+    return Nights.begun(tmp_path_factory.mktemp("begun"))
 
 
 @pytest.fixture
