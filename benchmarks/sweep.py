@@ -92,7 +92,7 @@ def _under_tune(dataset: str) -> dict[str, Any]:
     import ray
 
     from pipeline.session import ray_session
-    from pipeline.sweep import Share
+    from pipeline.sweep.room import Share
     from pipeline.sweep.trials import run_trials
 
     bench, trials = _bench_and_trials(dataset)
@@ -126,7 +126,7 @@ def _bench_and_trials(dataset: str) -> tuple[Any, list[Any]]:
     from pipeline.learners import Learner
     from pipeline.planner import Solver
     from pipeline.storage import Location
-    from pipeline.sweep import SweepConfig
+    from pipeline.sweep.config import SweepConfig
     from pipeline.sweep.trial import Bench, paper_search
 
     data, config = Dataset.open(dataset), SweepConfig(**OVERHEAD)

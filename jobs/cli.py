@@ -8,38 +8,65 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from jobs import (
-    console,
-    demo,
-    distill,
-    evaluate,
-    export,
-    fit,
-    generate,
-    history,
-    ingest,
-    perturb,
-    plan,
-    recommend,
-    resummarize,
-    rollback,
-    submit,
-    sweep,
-)
+from jobs import console
 from jobs.logs import LogFormat
 from pipeline.errors import InputError
 from pipeline.telemetry import Run
 
-app = typer.Typer(
-    name="infrec",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
+JOBS = (
+    "demo",
+    "generate",
+    "ingest",
+    "perturb",
+    "plan",
+    "fit",
+    "distill",
+    "evaluate",
+    "recommend",
+    "export",
+    "sweep",
+    "resummarize",
+    "rollback",
+    "history",
+    "submit",
 )
+"""Each is the function of that name in a module of that name."""
+
+
+class _Commands(Mapping[str, Any]):
+    """The jobs by name, imported when they are asked for: one need not wait for what others import, such as Tune."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in JOBS:
+            raise KeyError(name)
+        job = typer.Typer(add_completion=False, rich_markup_mode=None)
+        # What follows a job that is submitted is that job's own
+        job.command(context_settings={"allow_interspersed_args": name != "submit"})(
+            getattr(import_module(f"jobs.{name}"), name)
+        )
+        return typer.main.get_command(job)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(JOBS)
+
+    def __len__(self) -> int:
+        return len(JOBS)
+
+
+class _Group(TyperGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Commands()  # type: ignore[assignment]  # which nothing adds to
+
+
+app = typer.Typer(name="infrec", cls=_Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
 def _begin(context: typer.Context, log_format: LogFormat) -> LogFormat:
@@ -66,26 +93,6 @@ def infrec(
     """Recommendation data, distilled: infinite-width autoencoders from Parquet logs, on Ray."""
     console.begin(Run.of(context.invoked_subcommand or "infrec", run_id), log_format)
 
-
-for job in (
-    demo.demo,
-    generate.generate,
-    ingest.ingest,
-    perturb.perturb,
-    plan.plan,
-    fit.fit,
-    distill.distill,
-    evaluate.evaluate,
-    recommend.recommend,
-    export.export,
-    sweep.sweep,
-    resummarize.resummarize,
-    rollback.rollback,
-    history.history,
-):
-    app.command()(job)
-# What follows the job that is submitted is that job's own
-app.command(context_settings={"allow_interspersed_args": False})(submit.submit)
 
 _INTERRUPTED = 130
 # Typer carries its own copy of Click and exports only leaves of its errors: this is the root of the user's mistakes

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -14,8 +14,10 @@ from rich.table import Table
 
 from jobs.logs import JsonLog, Log, LogFormat, TextLog
 from pipeline.progress import Detail, Report
-from pipeline.scoring import Evaluation
 from pipeline.telemetry import Run, Telemetry
+
+if TYPE_CHECKING:  # some jobs have no use for JAX
+    from pipeline.scoring import Evaluation
 
 RESULTS = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
 """In files and pipes tables are as wide as they need; on a terminal their first column, often a path, is folded."""

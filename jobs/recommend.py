@@ -15,7 +15,8 @@ from pipeline.artefact import Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.ingest import Format, find_files
-from pipeline.recommendation import RecommendConfig, ingest_histories
+from pipeline.ingest.histories import ingest_histories
+from pipeline.recommendation import RecommendConfig
 from pipeline.recommendation import recommend as recommend_all
 from pipeline.scoring import open_model
 from pipeline.session import ray_session

@@ -64,9 +64,10 @@ def submit(
 def _check(context: typer.Context, command: list[str]) -> None:
     """Refuse here, before a cluster is troubled, what the job's own command line would refuse there."""
     infrec = context.find_root()
-    jobs = {name: job for name, job in infrec.command.commands.items() if name != context.info_name}  # type: ignore[attr-defined]
-    if command[0] not in jobs:
-        raise InputError(f"There is no job {command[0]} to submit: choose one of {', '.join(jobs)}.")
+    jobs = infrec.command.commands  # type: ignore[attr-defined]
+    others = [name for name in jobs if name != context.info_name]
+    if command[0] not in others:
+        raise InputError(f"There is no job {command[0]} to submit: choose one of {', '.join(others)}.")
     jobs[command[0]].make_context(command[0], command[1:], parent=infrec)
 
 

@@ -17,8 +17,11 @@ from pipeline.distillation import Method
 from pipeline.errors import InputError
 from pipeline.learners import Learner
 from pipeline.session import ray_session
-from pipeline.sweep import REPORT, Findings, Share, SweepConfig, check_budgets
-from pipeline.sweep import sweep as run_sweep
+from pipeline.sweep.config import SweepConfig
+from pipeline.sweep.findings import Findings
+from pipeline.sweep.room import Share
+from pipeline.sweep.run import REPORT, check_budgets
+from pipeline.sweep.run import sweep as run_sweep
 from pipeline.sweep.space import DEFAULT_SPACE, PARAMETERS, Space, read_space
 
 _DEFAULT = SweepConfig(budgets=(1,))

@@ -6,7 +6,6 @@ part-00000.parquet  user_id, rank (1 …), item_id, score: a slice of the users,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,7 +13,6 @@ import pyarrow as pa
 
 from kernels.ranking import exclude, top_k
 from pipeline.artefact import (
-    MANIFEST,
     Artefact,
     ArtefactWriter,
     FileRecord,
@@ -24,7 +22,6 @@ from pipeline.artefact import (
 )
 from pipeline.dataset import ITEMS, Dataset, Histories, ShardSlice
 from pipeline.errors import InputError
-from pipeline.ingest import IngestConfig, ingest
 from pipeline.item_lists import Offer
 from pipeline.progress import Report, silent
 from pipeline.recommenders.base import Recommender
@@ -53,22 +50,6 @@ class RecommendConfig:
         if not 1 <= self.k <= len(catalogue):
             raise InputError(f"--k must lie in 1 … {len(catalogue):,}, the number of items; it is {self.k:,}.")
         return Offer.of(catalogue, allow=self.allow, deny=self.deny)
-
-
-def ingest_histories(
-    logs: Sequence[str], model_uri: str, writer: ArtefactWriter, *, user: str, item: str, report: Report = silent
-) -> Dataset:
-    """Raw histories as a dataset of the model's items, which lies in the writer's work directory until it publishes.
-
-    A log's rows in columns `user` and `item`, in any order; those of other items are dropped, and users of whom nothing
-    is left then: the manifest counts both. What an interrupted run finished is kept. To be called before there is a
-    `Pool`, which leaves no CPU to the tasks of an ingest.
-    """
-    place = writer.work / "histories"
-    if not (place / MANIFEST).exists():
-        config = IngestConfig(user=user, item=item, items_from=model_uri, known_items_only=True)
-        ingest(logs, place, config, report=report)
-    return Dataset.open(place)
 
 
 def recommend(

@@ -28,10 +28,10 @@ from pipeline.recommenders.mf import MFConfig, fit_mf
 from pipeline.scoring import evaluate
 from pipeline.session import Cluster
 from pipeline.storage import Location
-from pipeline.sweep import Findings, Share, SweepConfig
-from pipeline.sweep import sweep as run_sweep
-from pipeline.sweep.findings import ALL_USERS, METRICS
-from pipeline.sweep.room import room_for
+from pipeline.sweep.config import SweepConfig
+from pipeline.sweep.findings import ALL_USERS, METRICS, Findings
+from pipeline.sweep.room import Share, room_for
+from pipeline.sweep.run import sweep as run_sweep
 from pipeline.sweep.space import with_parameters
 from pipeline.sweep.trial import Bench, paper_search
 from pipeline.workers import InProcess

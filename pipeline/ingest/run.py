@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 
 from pipeline.artefact import Artefact, ArtefactWriter, FileRecord, Kind
 from pipeline.dataset import ITEMS, PARTS, Dataset, shard_name
@@ -146,6 +145,8 @@ def _ingest(
 
 def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Counter[str]:
     """Partition every piece with Ray Data; the dropped rows by reason."""
+    import ray.data  # takes a second, which the processes of the other passes are spared
+
     _quieten_ray_data()
 
     def task(row: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,6 @@
 `config` says which trials there are, `space` what is searched, `room` what they take of a node; `trial` does one of
 them in one process, `trials` many of them under Tune, `run` the whole sweep; `findings` is what it found, `report` and
 `figures` show it.
+
+Nothing is imported here: the process of a trial draws no figures.
 """
-
-from pipeline.sweep.config import SweepConfig
-from pipeline.sweep.findings import Findings
-from pipeline.sweep.room import Share
-from pipeline.sweep.run import REPORT, check_budgets, sweep
-
-__all__ = ["REPORT", "Findings", "Share", "SweepConfig", "check_budgets", "sweep"]
