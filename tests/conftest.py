@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import ray
 
 # What one test has compiled, the processes of the next one need not compile again
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "compiled")
@@ -17,7 +19,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")
 
 from pipeline.session import Cluster, ray_session
-from pipeline.workers import Pool
+from pipeline.workers import Pool, PoolActor, pool_size
 
 # Shells start background jobs deaf to Ctrl-C, and what these start is deaf as well: the tests that send it are not
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,8 +30,22 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Two CPUs; `ray_session` within a test joins it."""
-    with ray_session(cpus=2) as cluster:
+    with ray_session(cpus=2) as cluster, _kept_actors():
         yield cluster
+
+
+@contextmanager
+def _kept_actors() -> Iterator[None]:
+    """Jobs take their actors over from the job before: to start them takes longer than what most tests do with them.
+
+    They hold no CPU, so that tasks have theirs.
+    """
+    remote = ray.remote(PoolActor).options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+    actors = [remote.remote() for _ in range(pool_size())]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pool, "__init__", lambda pool: setattr(pool, "_actors", list(actors)))
+        patch.setattr(Pool, "close", lambda pool: None)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def session_on_nodes(count: int) -> Iterator[Callable[[], None]]:
         head_node_args={
             "num_cpus": 0,
             "include_dashboard": False,
-            "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 5},
+            "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 10},
         },
     )
     nodes = [cluster.add_node(num_cpus=1) for _ in range(count)]
