@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import environment, in_subprocess, peak_memory
+from benchmarks.measure import WHILE_TIMED, environment, in_subprocess, peak_memory
 from benchmarks.nystrom import LARGE, figures_on_test, large_dataset
 
 SEEDS = (0, 1, 2)
@@ -154,7 +154,7 @@ def _at_size(dataset: str) -> dict[str, Any]:
     with ray_session(), tempfile.TemporaryDirectory() as scratch:
         ray.get(ray.remote(lambda: None).remote())  # idle, but up
         started = time.perf_counter()
-        with peak_memory() as peak:
+        with peak_memory(WHILE_TIMED) as peak:
             summary = _made(data, Path(scratch), config, report=lambda *_: times.append(time.perf_counter()))
         seconds = time.perf_counter() - started
         figures = {

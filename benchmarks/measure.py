@@ -20,7 +20,8 @@ import numpy  # noqa: F401  (loads the OpenBLAS that is asked about)
 import psutil
 from threadpoolctl import threadpool_info
 
-_SECONDS_BETWEEN_SAMPLES = 0.1
+WHILE_TIMED = 1.0
+"""Seconds between samples where a run of minutes is timed as well: each takes some 20 ms, and holds up processes."""
 
 
 @dataclass
@@ -44,13 +45,13 @@ class Peak:
 
 
 @contextmanager
-def peak_memory() -> Iterator[Peak]:
-    """Samples the process tree's memory while the block runs."""
+def peak_memory(seconds: float = 0.1) -> Iterator[Peak]:
+    """Samples the process tree's memory while the block runs, so many seconds apart."""
     now = tree_memory()
     peak, stop = Peak(now, now - tree_memory(_is_of_the_job), now), threading.Event()
 
     def sample() -> None:
-        while not stop.wait(_SECONDS_BETWEEN_SAMPLES):
+        while not stop.wait(seconds):
             peak.highest = max(peak.highest, tree_memory())
 
     sampler = threading.Thread(target=sample, daemon=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any
 
-from benchmarks.measure import environment, in_subprocess, peak_memory
+from benchmarks.measure import WHILE_TIMED, environment, in_subprocess, peak_memory
 
 LOGS = "../shared/data/ml-1m.parquet"
 OUT = Path("benchmarks/results/nystrom.json")
@@ -160,7 +160,7 @@ def _fit(
         writer = ArtefactWriter(out, Kind.MODEL, purpose={}, overwrite=True)
         figures: dict[str, Any] = {}
         started = time.perf_counter()
-        with peak_memory() as peak, Pool() as pool:
+        with peak_memory(WHILE_TIMED) as peak, Pool() as pool:
             if model == "popularity":
                 fitted = fit_popularity(data, writer)
             else:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.infinite_ae import LOGS
-from benchmarks.measure import environment, in_subprocess, peak_memory
+from benchmarks.measure import WHILE_TIMED, environment, in_subprocess, peak_memory
 
 OUT = Path("benchmarks/results/solvers.json")
 LIMIT = 2 * 10**9
@@ -105,7 +105,7 @@ def _run(
         writer = ArtefactWriter(f"{dataset}-{solver}", Kind.MODEL, purpose={}, overwrite=True)
         resources = Resources.of(cluster, memory_limit=limit, disk=writer.room())
         (estimate,) = [one for one in estimates(data, search, resources) if one.solver == solver]
-        with peak_memory() as peak:
+        with peak_memory(WHILE_TIMED) as peak:
             started = time.perf_counter()
             fitted = solve(search, Choice(solver), data, writer, resources, silent)
             fit_seconds, fit_peak = time.perf_counter() - started, replace(peak)
