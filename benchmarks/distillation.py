@@ -1,6 +1,8 @@
-"""Distill-CF on ML-1M, Magazine and a log of Netflix's size: quality by budget and method, time of a step, memory.
+"""Distill-CF on ML-1M, Magazine and a log of Netflix's size: time of a step and of a run, memory, quality.
 
-    python -m benchmarks.distillation [--only step time budgets …] [--logs ../shared/data] [--large DATASET]
+    python -m benchmarks.distillation [--only step time …] [--logs ../shared/data] [--large DATASET]
+
+Quality by budget and by method on ML-1M is what `benchmarks.sweep` measures.
 
 Each figure goes into results/distillation.json under its own name, so that they can be measured one at a time. The
 large log is synthetic (see `benchmarks.nystrom`), made and ingested here unless --large names the dataset.
@@ -22,11 +24,8 @@ from benchmarks.measure import WHILE_TIMED, environment, in_subprocess, peak_mem
 from benchmarks.nystrom import LARGE, figures_on_test, large_dataset
 
 SEEDS = (0, 1, 2)
-BUDGETS = (10, 20, 40, 100, 200, 500)
-COMPARED_BUDGETS = (10, 20, 40, 100, 200, 500, 1600)
 STEPS_TIMED = 7
-FULL = {"nDCG@10": 33.394, "HR@10": 31.906}
-"""Of ∞-AE on all of ML-1M, the paper's kernel."""
+MEANT = ("nDCG@10", "HR@10")
 
 
 def main() -> None:
@@ -169,42 +168,6 @@ def _at_size(dataset: str) -> dict[str, Any]:
     return {**figures, "percent_of_nystrom": 100 * figures["test"]["nDCG@10"] / LARGE_NYSTROM}
 
 
-def budgets(scratch: Path) -> dict[str, Any]:
-    """The defaults at every budget, three seeds: test metrics, and their share of the full ∞-AE's."""
-    from pipeline.dataset import Dataset
-    from pipeline.distillation import DistillConfig
-
-    dataset = Dataset.open(scratch / "ml-1m")
-    return {
-        str(budget): _summed_up(
-            [_made_and_evaluated(dataset, DistillConfig.for_budget(budget, seed=seed)) for seed in SEEDS], FULL
-        )
-        for budget in BUDGETS
-    }
-
-
-def methods(scratch: Path) -> dict[str, Any]:
-    """What Distill-CF is compared with, and itself where `budgets` does not have it: one seed, the default grids."""
-    from pipeline.dataset import Dataset
-    from pipeline.distillation import ComparisonConfig, DistillConfig, Method
-
-    dataset = Dataset.open(scratch / "ml-1m")
-    compared = [method for method in Method if method != Method.DISTILL_CF]
-    table = {
-        method: {
-            str(budget): _made_and_evaluated(dataset, ComparisonConfig(method=method, budget=budget))
-            for budget in COMPARED_BUDGETS
-        }
-        for method in compared
-    }
-    last = {
-        str(budget): _made_and_evaluated(dataset, DistillConfig.for_budget(budget))
-        for budget in COMPARED_BUDGETS
-        if budget not in BUDGETS
-    }
-    return {**table, Method.DISTILL_CF: last}
-
-
 def magazine(scratch: Path) -> dict[str, Any]:
     """Budget 500 on a log fifty times sparser, against the full ∞-AE with the paper's kernel in the same run."""
     from pipeline.artefact import ArtefactWriter, Kind
@@ -221,15 +184,15 @@ def magazine(scratch: Path) -> dict[str, Any]:
             fit_infinite_ae(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool)
         full = evaluate(out, dataset, pool).metrics
     runs = [_made_and_evaluated(dataset, DistillConfig.for_budget(500, seed=seed)) for seed in SEEDS]
-    return {"full": {name: full[name] for name in FULL}, "500": _summed_up(runs, full)}
+    return {"full": {name: full[name] for name in MEANT}, "500": _summed_up(runs, full)}
 
 
 def _summed_up(runs: list[dict[str, Any]], full: Any) -> dict[str, Any]:
-    means = {name: statistics.mean(run[name] for run in runs) for name in FULL}
+    means = {name: statistics.mean(run[name] for run in runs) for name in MEANT}
     return {
         "mean": means,
-        "spread": {name: statistics.stdev(run[name] for run in runs) for name in FULL},
-        "percent_of_full": {name: 100 * means[name] / full[name] for name in FULL},
+        "spread": {name: statistics.stdev(run[name] for run in runs) for name in MEANT},
+        "percent_of_full": {name: 100 * means[name] / full[name] for name in MEANT},
         "runs": runs,
     }
 
@@ -267,9 +230,7 @@ def _made(dataset: Any, folder: Path, config: Any, **options: Callable[..., None
 _FIGURES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "step": step,
     "time": time_and_memory,
-    "budgets": budgets,
     "magazine": magazine,
-    "methods": methods,
     "size": size,
 }
 _PROGRAMS: dict[str, Callable[[str], dict[str, Any]]] = {

@@ -43,7 +43,7 @@ def distill(
     user_weight: Annotated[
         float, typer.Option(help="0: active users weigh more in the loss (the paper's); 1: all users the same.")
     ] = _DEFAULT.user_weight,
-    sharpness: Annotated[float | None, typer.Option(help=f"κ: factor on the scores in the loss. {_BY}")] = None,
+    sharpness: Annotated[float, typer.Option(help="κ: factor on the scores in the loss.")] = _DEFAULT.sharpness,
     temperature: Annotated[float, typer.Option(help="τ of the sampler.")] = _DEFAULT.sampler.temperature,
     draws: Annotated[int, typer.Option(help="T: draws a synthetic user.")] = _DEFAULT.sampler.draws,
     groups: Annotated[int, typer.Option(help="Groups of synthetic users that share noise.")] = _DEFAULT.sampler.groups,
@@ -86,7 +86,6 @@ def distill(
     if method == Method.DISTILL_CF:
         by_budget = {
             "drop": drop,
-            "sharpness": sharpness,
             "learning_rate": learning_rate,
             "steps": steps,
             "validate_every": validate_every,
@@ -97,6 +96,7 @@ def distill(
             ntk=NTK(depth=depth),
             objective=objective,
             user_weight=user_weight,
+            sharpness=sharpness,
             cardinality=cardinality,
             schedule=schedule,
             batch=batch,

@@ -27,17 +27,15 @@ from pipeline.recommenders.infinite_ae import (
     PAPER_EXPONENTS,
     PAPER_LAMBDAS,
     InfiniteAEConfig,
-    plan_infinite_ae,
 )
 from pipeline.recommenders.mf import MF_LAMBDAS, MFConfig, fit_mf, plan_mf
 from pipeline.recommenders.nystrom import (
     NYSTROM_LAMBDAS,
     LandmarkSampling,
     NystromConfig,
-    plan_nystrom,
+    check_landmarks,
 )
 from pipeline.recommenders.popularity import fit_popularity
-from pipeline.recommenders.tiled import plan_tiled
 from pipeline.session import ray_session
 from pipeline.workers import Pool
 
@@ -130,6 +128,7 @@ def fit(
     elif model == Model.MF:
         config = MFConfig(lambdas=numbers_of(lam, "--lambda") if lam else MF_LAMBDAS, select=select, seed=seed)
     data = Dataset.open(dataset)
+    check_landmarks(landmarks or 0, data)
     searched = asdict(config) if config else {}
     purpose = {"model": model, "solver": solver, "config": searched, "data": data.manifest.fingerprint()}
     writer = ArtefactWriter(out, Kind.MODEL, purpose=purpose, overwrite=overwrite)
@@ -179,20 +178,15 @@ def solve(
     search: Search, choice: Choice, data: Dataset, writer: ArtefactWriter, resources: Resources, report: Report
 ) -> Artefact:
     """Fit with the solver that was chosen, by the user or by what fits."""
+    known = estimates(data, search, resources)
     if choice == Choice.AUTO:
-        best = chosen(estimates(data, search, resources), resources)
-        solver, plan = best.solver, best.plan
-        console.note(f"Solver: {solver}.")
+        best = chosen(known, resources)
+        console.note(f"Solver: {best.solver}.")
     else:
-        solver = Solver(choice)
-        plan = {
-            Solver.EXACT: lambda: plan_infinite_ae(data, search.exact),
-            Solver.TILED: lambda: plan_tiled(data, search.exact),
-            Solver.NYSTROM: lambda: plan_nystrom(data, search.nystrom),
-        }[solver]()
-    require(plan, resources.memory, resources.disk)
+        (best,) = (estimate for estimate in known if estimate.solver == Solver(choice))
+    require(best.plan, resources.memory, resources.disk)
     with Pool() as pool:
-        return planner.fit(solver, search, data, writer, pool, report=report)
+        return planner.fit(best.solver, search, data, writer, pool, report=report)
 
 
 def _check_solver(model: Model, solver: Choice, of_nystrom: Mapping[str, Any]) -> None:

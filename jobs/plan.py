@@ -14,6 +14,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import DoesNotFit
 from pipeline.plan import gigabytes
 from pipeline.planner import Estimate, Resources, chosen, estimates
+from pipeline.recommenders.nystrom import check_landmarks
 from pipeline.session import ray_session
 
 
@@ -31,6 +32,7 @@ def plan(
 ) -> None:
     """Say what each solver would need of memory, disk and time for a dataset, and which one `fit` would choose."""
     data = Dataset.open(dataset)
+    check_landmarks(landmarks or 0, data)
     search = infinite_ae_search(lam=lam, normalize=normalize, exponents=exponents, landmarks=landmarks)
     limit = bytes_of(memory_limit)
     with ray_session(address=address, cpus=cpus) as cluster:

@@ -2,8 +2,7 @@
 
 A symmetric n × n matrix is held as its lower tiles, a mutable mapping (i, j) → array for i ≥ j. Every operation works
 on whole tiles with one BLAS thread; as many tiles are worked on at once as BLAS had threads. So the bytes of a result
-depend on the tile size and never on the number of cores, and no LAPACK call sees more than one tile (one call on a
-30,000-wide matrix crashes OpenBLAS).
+depend on the tile size and never on the number of cores, and no LAPACK call sees more than one tile.
 """
 
 from __future__ import annotations
@@ -22,6 +21,9 @@ from threadpoolctl import ThreadpoolController
 
 Tile: TypeAlias = Float[np.ndarray, "tile_rows tile_columns"]
 Tiles: TypeAlias = MutableMapping[tuple[int, int], np.ndarray]
+
+LARGEST_CALL = 20_000
+"""Rows of the largest matrix that a LAPACK call may be given: one of 29,858 crashed OpenBLAS."""
 
 
 @runtime_checkable

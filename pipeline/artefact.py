@@ -165,14 +165,15 @@ class ArtefactWriter:
             self._retired.move(self.target)  # a run was killed between the two renames of `publish`
         self.staging = _staging(self.target)
         self._check_target()
-        self._claim(purpose, keep_unfinished=keep_unfinished and not overwrite)
+        self._goes_on = self._claim(purpose, keep_unfinished=keep_unfinished and not overwrite)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InputError) and not isinstance(error, Diverged):
-            self.staging.remove()  # the same command would end here again: there is nothing to continue
+        # The same command would end here again: nothing is worth continuing, but what an earlier run got further with
+        if isinstance(error, InputError) and not isinstance(error, Diverged) and not self._goes_on:
+            self.staging.remove()
 
     @property
     def work(self) -> Location:
@@ -236,13 +237,14 @@ class ArtefactWriter:
         if found != self.kind:
             raise InputError(f"{self.target} exists and is not a {self.kind}: --overwrite will not remove it.")
 
-    def _claim(self, purpose: Mapping[str, Any], *, keep_unfinished: bool) -> None:
+    def _claim(self, purpose: Mapping[str, Any], *, keep_unfinished: bool) -> bool:
+        """Make the staging directory this run's; whether it goes on with what an earlier one left."""
         note = self.work / "purpose.json"
         ours = json.loads(json.dumps(purpose, default=str))
         if note.exists():
             theirs = json.loads(note.read().to_pybytes())
             if theirs == ours:
-                return
+                return True
             if keep_unfinished:
                 raise InputError(
                     f"{self.staging} is what an unfinished run left that differs in {_difference(theirs, ours)}: "
@@ -250,6 +252,7 @@ class ArtefactWriter:
                 )
         self.staging.remove()
         note.write(json.dumps(ours).encode())
+        return False
 
 
 def _in_state(location: Location, kinds: tuple[Kind, ...]) -> Location:

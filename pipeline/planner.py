@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 
@@ -95,15 +95,12 @@ class Estimate:
 
 def estimates(dataset: Dataset, search: Search, resources: Resources, *, workers: int | None = None) -> list[Estimate]:
     """Of every solver, in the order in which they are preferred, with so many workers; None: those of the cluster."""
-    users, items = dataset.num_training_users, dataset.num_items
-    interactions, landmarks = (
-        dataset.manifest.counts["train"],
-        min(search.nystrom.landmarks, dataset.num_training_users),
-    )
+    users, items, interactions = dataset.num_training_users, dataset.num_items, dataset.manifest.counts["train"]
+    nystrom = _of_nystrom(search, dataset)
+    landmarks = nystrom.landmarks
     kernels, nystrom_kernels = len(search.exact.exponents), len(search.nystrom.exponents)
     candidates = kernels * len(tried_lambdas(dataset, search.exact))
     judged = min(search.nystrom.judged_users, dataset.num_users)
-    fewer = NystromConfig(**{**vars(search.nystrom), "landmarks": landmarks})
     sparse = 2.0 * interactions * users * (kernels + candidates)
     return [
         _estimate(
@@ -122,9 +119,9 @@ def estimates(dataset: Dataset, search: Search, resources: Resources, *, workers
         ),
         _estimate(
             Solver.NYSTROM,
-            plan_nystrom(dataset, fewer, workers=workers),
+            plan_nystrom(dataset, nystrom, workers=workers),
             resources,
-            nystrom_kernels * (2.0 * users * landmarks**2 + len(fewer.lambdas) * 2.0 * judged * landmarks * items),
+            nystrom_kernels * (2.0 * users * landmarks**2 + len(nystrom.lambdas) * 2.0 * judged * landmarks * items),
             nystrom_kernels * 4.0 * interactions * landmarks,
             rows=interactions * (2 + nystrom_kernels),
         ),
@@ -150,7 +147,12 @@ def fit(
         case Solver.TILED:
             return fit_tiled(dataset, writer, search.exact, pool, report=report)
         case Solver.NYSTROM:
-            return fit_nystrom(dataset, writer, search.nystrom, pool, report=report)
+            return fit_nystrom(dataset, writer, _of_nystrom(search, dataset), pool, report=report)
+
+
+def _of_nystrom(search: Search, dataset: Dataset) -> NystromConfig:
+    """With as many landmarks as there are training users, where there are fewer."""
+    return replace(search.nystrom, landmarks=min(search.nystrom.landmarks, dataset.num_training_users))
 
 
 def _estimate(

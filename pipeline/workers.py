@@ -140,6 +140,8 @@ class Workers:
                     waiting.discard(done)
                 yield done, result
         except RayTaskError as error:
+            for call in running:  # nothing is written any more when the caller clears up
+                ray.wait([call])
             raise error.cause from None  # what the worker raised, as if it had been raised here
 
     def __enter__(self) -> Self:

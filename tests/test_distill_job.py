@@ -70,6 +70,7 @@ def test_the_paper_s_objective_is_there(dataset: str, cluster: Cluster, tmp_path
     [
         (["--budget", "0"], "--budget must be at least 1, it is 0."),
         (["--budget", "-5"], "--budget must be at least 1, it is -5."),
+        (["--budget", "20001"], "--budget is for dense systems of at most 20,000 rows, this would be 20,001."),
         (["--budget", "121"], "--budget must lie in 1 … 120, the number of training users; it is 121."),
         (["--lambda", "-1"], "--lambda must be finite and not negative, it is -1."),
         (["--lambda", "nan"], "--lambda must be finite and not negative, it is nan."),
@@ -117,6 +118,8 @@ def test_the_checkpoint_of_another_run_is_not_thrown_away(
     command += ["--checkpoint-every", "1", "--learning-rate"]
     assert main([*command, "3e38"]) == 2
     assert "is not finite at step" in capsys.readouterr().err
+    assert main([*command, "3e38", "--memory-limit", "1MB"]) == 2  # which tomorrow may be more
+    capsys.readouterr()
     checkpoint = tmp_path / ".summary.partial" / "_work" / "checkpoint.npz"
     before = checkpoint.read_bytes()
     assert main([*command, "0.05"]) == 2

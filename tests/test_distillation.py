@@ -202,6 +202,33 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
     assert again.manifest.fingerprint() == summary.manifest.fingerprint()
 
 
+@pytest.mark.parametrize("damage", ["cut off", "changed"])
+def test_a_damaged_checkpoint_counts_as_none(
+    damage: str, dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path
+) -> None:
+    def stop(phase: str, done: int, total: int, detail: str = "") -> None:
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        summarise(dataset, tmp_path / "summary", pool, report=stop)
+    (checkpoint,) = tmp_path.rglob("checkpoint.npz")
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content if damage == "changed" else content[: len(content) // 2])
+    steps: list[int] = []
+    again = summarise(dataset, tmp_path / "summary", pool, report=lambda _, done, *rest: steps.append(done))
+    assert steps[0] == 1
+    assert again.manifest.fingerprint() == summary.manifest.fingerprint()
+
+
+def test_more_parts_than_users(pool: Pool, tmp_path: Path) -> None:
+    few = taste_dataset(tmp_path / "few", 5, 30, seed=1)
+    config = DistillConfig(budget=2, steps=2, parts=8)
+    made = summarise(few, tmp_path / "summary", pool, config)
+    assert (summary_matrix(made).sum(axis=1) > 0).all()
+
+
 def test_a_killed_actor_changes_nothing(dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path) -> None:
     kill = Kill("Steps")
     again = summarise(dataset, tmp_path / "summary", pool, report=kill)

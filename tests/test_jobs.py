@@ -68,6 +68,8 @@ def test_fit_on_landmarks(dataset: str, cluster: Cluster, tmp_path: Path, capsys
     assert main(["fit", dataset, "--out", out, *options]) == 0
     assert "p=0, q=0, 40 landmarks (" in capsys.readouterr().out
     assert main(["evaluate", out, "--data", dataset]) == 0
+    assert main(["fit", dataset, "--out", out, "--overwrite", "--solver", "nystrom", "--normalize", "none"]) == 0
+    assert "120 landmarks (" in capsys.readouterr().out  # all users, where there are fewer than the default
 
 
 def test_fit_in_files(dataset: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +122,7 @@ def test_evaluate_prints_a_row_for_each_model(dataset: str, model: str, capsys: 
             ["--solver", "nystrom", "--landmarks", "121"],
             "--landmarks must lie in 1 … 120, the number of training users; it is 121.",
         ),
-        (["--solver", "nystrom"], "--landmarks must lie in 1 … 120, the number of training users; it is 1,000."),
+        (["--model", "mf", "--lambda", "0"], "λ of a matrix factorisation must be positive, it is 0."),
         (["--solver", "nystrom", "--landmarks", "40", "--memory-limit", "1MB"], "take fewer --landmarks"),
         (["--solver", "nystrom", "--model", "ease"], "--solver nystrom is for --model infinite-ae, not for ease."),
         (["--solver", "guess"], "'auto', 'exact', 'tiled', 'nystrom'"),

@@ -53,6 +53,7 @@ def test_rows_out_of_memory_are_those_of_the_training_matrix(
     found = np.concatenate([rows[np.arange(len(rows))].toarray() for rows in parts])
     train = dataset.training_matrix().toarray()
     np.testing.assert_array_equal(found, train)
+    assert kind(source, dataset.part(249, 250))[np.arange(0)].shape == (0, dataset.num_items)
     some = np.array([2, 3, 17])
     np.testing.assert_array_equal(parts[0][some].toarray(), train[some])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import scipy.sparse as sp
 
 from pipeline.artefact import Artefact, Kind
 from pipeline.dataset import Dataset
@@ -18,7 +19,7 @@ from pipeline.recommenders import load_recommender
 from pipeline.recommenders.base import VALIDATION
 from pipeline.session import ray_session
 from pipeline.workers import InProcess, Pool, PoolActor
-from tests.builders import taste_dataset
+from tests.builders import split_matrix, taste_dataset, taste_matrix, write_dataset
 from tests.models import NONE, checksums, fit
 from tests.nodes import answer_of, by_itself, session_on_nodes
 
@@ -88,6 +89,41 @@ def test_a_killed_run_goes_on_with_the_tile_that_it_was_killed_in(
     assert [phase for phase in progress.began if phase.startswith("Tiles")] == [SECOND]
     assert progress.began[SECOND] == gram + len(left) - 2
     assert again.manifest.fingerprint() == undisturbed.manifest.fingerprint()
+    assert not (tmp_path / ".model.partial").exists()
+
+
+def test_a_damaged_tile_of_the_best_so_far_is_made_again(
+    dataset: Dataset, undisturbed: Artefact, pool: Pool, tmp_path: Path
+) -> None:
+    """Interrupted in the second candidate, of which the first one is the better; one of its tiles is cut off."""
+    best = undisturbed.manifest.config["lambda"]
+    config = {**CONFIG, "lambdas": (best, *(lam for lam in CONFIG["lambdas"] if lam != best))}
+
+    def stop(phase: str, done: int, total: int, detail: object = "") -> None:
+        if phase == "Candidates" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit("tiled", dataset, tmp_path / "model", pool, report=stop, **config)
+    (tile, *_) = sorted((tmp_path / ".model.partial").rglob("lambda-0/inverse/*.arrow"))
+    os.truncate(tile, 1000)
+    again = fit("tiled", dataset, tmp_path / "model", pool, **config)
+    tiles = {name: sum_ for name, sum_ in checksums(undisturbed).items() if name.startswith("dual")}
+    assert tiles.items() <= checksums(again).items()
+    assert np.isfinite(load_recommender(again).scores(dataset.histories().train[:3])).all()
+
+
+def test_a_candidate_without_a_solution_is_left_out(pool: Pool, tmp_path: Path) -> None:
+    """Users are there twice: without a ridge K is singular, which one actor finds out while others make tiles."""
+    rows = taste_matrix(900, 60, seed=4).toarray()
+    rows[300:600] = rows[:300]
+    train, validation, test = (part.toarray() for part in split_matrix(sp.csr_array(rows), seed=4))
+    held_out = np.arange(900) >= 600
+    train[~held_out] = rows[~held_out]
+    validation[~held_out] = test[~held_out] = 0
+    alike = write_dataset(tmp_path / "data", *map(sp.csr_array, (train, validation, test)), held_out=held_out)
+    model = fit("tiled", alike, tmp_path / "model", pool, lambdas=(0.0, 5.0), exponents=NONE)
+    assert model.manifest.config["lambda"] == 5 and model.manifest.counts["candidates not positive definite"] == 1
     assert not (tmp_path / ".model.partial").exists()
 
 

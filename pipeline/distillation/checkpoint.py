@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -61,10 +62,17 @@ class State:
 
     @classmethod
     def load(cls, folder: Location, like: State) -> State:
-        """The state that was saved in `folder`; `like`, the state that a run begins with, where there is none."""
+        """The state that was saved in `folder`; `like`, the state that a run begins with, where there is none whole."""
         file = folder / _NAME
         if not file.exists():
             return like
+        try:
+            return cls._read(file, like)
+        except (BadZipFile, ValueError, KeyError):  # of each array it has a checksum
+            return like
+
+    @classmethod
+    def _read(cls, file: Location, like: State) -> State:
         with np.load(io.BytesIO(file.read().to_pybytes()), allow_pickle=False) as arrays:
             note = json.loads(arrays["note"].tobytes())
             leaves, structure = jax.tree.flatten(like.optimiser)

@@ -30,7 +30,7 @@ from pipeline.errors import InputError
 from pipeline.normal_equations import NormalEquationsWorker, normal_equations, train_counts
 from pipeline.plan import Plan, plan_comparison
 from pipeline.progress import OnValidation, Report, ignored, silent
-from pipeline.recommenders.base import check_search
+from pipeline.recommenders.base import check_dense, check_search
 from pipeline.recommenders.summary import publish_summary
 from pipeline.workers import Pool, pool_size
 
@@ -106,6 +106,7 @@ def summarise(
         made = _fitted(dataset, config, pool, report)
     else:
         made = _chosen(dataset, config, report)
+        check_dense(len(made.rows), "--budget")
     with pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed) as workers:
         best = _Best.of(made, Users(workers, config.parts), config, report)
     return publish_summary(

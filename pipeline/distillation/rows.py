@@ -9,6 +9,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -47,8 +48,8 @@ class TrainingRows:
         indptr = np.concatenate([[0], np.cumsum(stops - starts)])
         indices = np.empty(indptr[-1], np.int32)
         # Users that follow each other lie together
-        firsts = np.concatenate([[0], np.flatnonzero(np.diff(users) != 1) + 1]) if len(users) else users
-        for first, last in zip(firsts, np.append(firsts[1:], len(users)), strict=True):
+        firsts = np.flatnonzero(np.diff(users, prepend=-2) != 1)
+        for first, last in pairwise([*firsts, len(users)]):
             mine = indices[indptr[first] : indptr[last]]
             mine[:] = np.frombuffer(os.pread(self._file.fileno(), mine.nbytes, 4 * starts[first]), np.int32)
         return sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=(len(users), self._items))

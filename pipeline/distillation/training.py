@@ -32,6 +32,7 @@ from pipeline.errors import Diverged, InputError
 from pipeline.memory import give_back_memory
 from pipeline.plan import Plan, plan_summary
 from pipeline.progress import OnValidation, Report, ignored, silent
+from pipeline.recommenders.base import check_dense
 from pipeline.recommenders.summary import publish_summary
 from pipeline.workers import Pool, pool_size
 
@@ -119,7 +120,8 @@ def plan_distillation(dataset: Dataset, config: DistillConfig, *, workers: int |
 
 
 def check_budget(budget: int, dataset: Dataset) -> None:
-    """Raise `InputError` for a budget that the dataset has not as many training users as."""
+    """Raise `InputError` for a budget that the dataset has not as many training users as, or too large a one."""
+    check_dense(budget, "--budget")
     if not 1 <= budget <= dataset.num_training_users:
         raise InputError(
             f"--budget must lie in 1 … {dataset.num_training_users:,}, the number of training users; it is {budget:,}."

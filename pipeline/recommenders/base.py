@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from jaxtyping import Float
 
 from kernels.metrics import METRICS
-from kernels.tiles import Tile
+from kernels.tiles import LARGEST_CALL, Tile
 from pipeline.artefact import Artefact, ArtefactWriter, FileRecord
 from pipeline.dataset import ITEMS, Dataset
 from pipeline.errors import InputError
@@ -47,6 +47,12 @@ def check_search(lambdas: Sequence[float], select: str) -> None:
         raise InputError(f"λ must be finite and not negative, the grid is {list(lambdas)}.")
     if select not in METRICS:
         raise InputError(f"--select {select} is not a metric: there are {', '.join(METRICS)}.")
+
+
+def check_dense(rows: int, option: str) -> None:
+    """Raise `InputError` where `option` asks for a dense system of more rows than LAPACK is given in one call."""
+    if rows > LARGEST_CALL:
+        raise InputError(f"{option} is for dense systems of at most {LARGEST_CALL:,} rows, this would be {rows:,}.")
 
 
 def best_trial(trials: Sequence[Trial], metric: str) -> Trial:

@@ -49,6 +49,8 @@ class MFConfig:
 
     def __post_init__(self) -> None:
         check_search(self.lambdas, self.select)
+        if not all(self.lambdas):
+            raise InputError("λ of a matrix factorisation must be positive, it is 0.")
         if find_spec("implicit") is None:
             raise InputError("Matrix factorisation needs the library implicit: pip install 'infrec[mf]'.")
 

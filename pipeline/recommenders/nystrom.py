@@ -43,6 +43,7 @@ from pipeline.recommenders.base import (
     Trial,
     best_so_far,
     best_trial,
+    check_dense,
     check_search,
     publish_model,
     read_tensors,
@@ -127,7 +128,7 @@ def plan_nystrom(dataset: Dataset, config: NystromConfig, *, workers: int | None
 
     Raises `InputError` for too many landmarks.
     """
-    _check_landmarks(config, dataset)
+    check_landmarks(config.landmarks, dataset)
     users = dataset.num_training_users
     return plan_normal_equations(
         users=users,
@@ -150,7 +151,7 @@ def fit_nystrom(
     One pass over the data counts it, one fetches landmarks and validation users, and one more for each pair of
     exponents serves all λ. Raises `InputError` for too many landmarks, and where nobody has validation interactions.
     """
-    _check_landmarks(config, dataset)
+    check_landmarks(config.landmarks, dataset)
     with pool.workers(NormalEquationsWorker, dataset) as workers:
         survey = Survey.of(workers, dataset, config.exponents, report=report)
         training, judging = _drawn(config, survey)
@@ -189,12 +190,12 @@ class _Candidate:
         return self.model.scores(block.context)
 
 
-def _check_landmarks(config: NystromConfig, dataset: Dataset) -> None:
+def check_landmarks(landmarks: int, dataset: Dataset) -> None:
+    """Raise `InputError` for more landmarks than there are training users, or than one dense system may have."""
+    check_dense(landmarks, "--landmarks")
     users = dataset.num_training_users
-    if config.landmarks > users:
-        raise InputError(
-            f"--landmarks must lie in 1 … {users:,}, the number of training users; it is {config.landmarks:,}."
-        )
+    if landmarks > users:
+        raise InputError(f"--landmarks must lie in 1 … {users:,}, the number of training users; it is {landmarks:,}.")
 
 
 def _candidates(config: NystromConfig, users: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -72,8 +72,10 @@ def fit_tiled(
     train = validation.histories.training_matrix()
     layout = Layout(train.shape[0], tile or tile_of(train.shape[0]))
     lambdas = tried_lambdas(dataset, config)
+    config = replace(config, lambdas=lambdas)
     outcomes: list[_Outcome] = []
     best: tuple[_Outcome, KernelSystem] | None = None
+    of_an_earlier_run = False
     with pool.workers(SystemWorker, dataset, config.seed) as workers:
         for kernel, exponents in enumerate(config.exponents):
             rows = KernelRows.of(DegreeNormalisation.of(train, exponents)(train))
@@ -83,28 +85,33 @@ def fit_tiled(
                 place = gram / f"lambda-{number}"  # by position: two values may look the same when written out
                 system = KernelSystem(config.ntk, exponents, lam * mean_diagonal, layout, gram, place)
                 phase = f"Tiles ({exponents} λ={lam:g})"
-                outcome = _Outcome.load(place) or _solved(workers, system, lam, validation, phase, report)
+                known = _Outcome.load(place)
+                outcome = known or _solved(workers, system, lam, validation, phase, report)
                 outcome.save(place)
                 outcomes.append(outcome)
-                trials = [known.trial for known in outcomes if known.solved]
+                trials = [one.trial for one in outcomes if one.solved]
                 best_yet = best_so_far(trials, config.select)
                 report("Candidates", len(outcomes), len(config.exponents) * len(lambdas), best_yet)
                 if not outcome.solved:
                     continue
                 if best_trial(trials, config.select) is outcome.trial:
-                    loser, best = best, (outcome, system)
-                    if loser:
-                        (loser[1].solution / Stage.INVERSE).remove()
+                    if best:
+                        (best[1].solution / Stage.INVERSE).remove()
+                    best, of_an_earlier_run = (outcome, system), known is not None
                 else:
                     (place / Stage.INVERSE).remove()
             (gram / Stage.GRAM).remove()
-    if best is None:
-        raise InputError(f"No λ of {config.lambdas} is positive definite in float32: add a larger one.")
-    chosen, system = best
-    for i, j in layout.lower():
-        target = writer.staging / tile_name("dual", i, j)
-        if not target.exists():  # it does where a run was killed while it did this
-            system.location(Node(Stage.INVERSE, i, j)).move(target)
+        if best is None:
+            raise InputError(f"No λ of {config.lambdas} is positive definite in float32: add a larger one.")
+        chosen, system = best
+        inverse = {Node(Stage.INVERSE, i, j): writer.staging / tile_name("dual", i, j) for i, j in layout.lower()}
+        if of_an_earlier_run:  # which may have been killed over the last lines of this one; and tiles may be damaged
+            for node, published in inverse.items():
+                if published.exists():
+                    published.move(system.location(node))
+            solve(workers, system, phase="The best one's tiles", report=report)
+    for node, published in inverse.items():
+        system.location(node).move(published)
     return publish_infinite_ae(
         writer,
         dataset,
