@@ -15,7 +15,7 @@ from pipeline.artefact import Artefact
 from pipeline.dataset import Dataset
 from pipeline.errors import InputError
 from pipeline.learners import Learner, Lesson
-from pipeline.scoring import evaluate_all
+from pipeline.scoring import evaluate_all, open_model
 from pipeline.session import ray_session
 from pipeline.workers import Pool
 
@@ -42,6 +42,7 @@ def evaluate(
     """HR, Recall, nDCG, PSP and AUC of models on held-out interactions; at test the context includes validation."""
     limit, dataset = bytes_of(memory_limit), Dataset.open(data)
     lessons: list[Lesson] = []
+    opened = [open_model(model, dataset, earlier=True) for model in models]  # with the dataset: their state may go on
     if learner != Learner.INFINITE_AE:
         lessons = [Lesson.of(model, dataset, learner, seed=seed) for model in models]
     elif memory_limit is not None:
@@ -50,7 +51,7 @@ def evaluate(
         for lesson in lessons:
             require(lesson.plan, limit or cluster.memory)
         fitted = [stack.enter_context(lesson.fitted(report)) for lesson in lessons]
-        evaluated = [str(model.location) for model in fitted] or models
+        evaluated = [model.location for model in fitted or opened]
         pool = stack.enter_context(Pool())
         evaluations = list(evaluate_all(evaluated, dataset, pool, part=part, seed=seed, report=report))
     trained = [{"learner": learner, **_chosen(model)} for model in fitted] or [{} for _ in models]

@@ -67,7 +67,8 @@ def recommend(
     with writer, ray_session(address=address, cpus=cpus), console.progress() as report:
         dataset = dataset or ingest_histories(histories or [], model, writer, **columns, report=report)
         with Pool() as pool:
-            table = recommend_all(model, dataset, writer, pool, config, report=report)
+            # The model that was opened: by now its state may have another one
+            table = recommend_all(opened.location, dataset, writer, pool, config, report=report)
     counts, seconds = table.manifest.counts, time.perf_counter() - started
     if as_json:
         console.show_json({"out": str(table.location), **counts, "seconds": round(seconds, 2)})

@@ -61,7 +61,7 @@ def _read(uri: str, option: str, type_: pa.DataType) -> pa.Array:
     location = Location.of(uri)
     if not location.info().is_file:
         raise InputError(f"There is no file at {location} ({option}).")
-    wanted = pa.string() if pa.types.is_string(type_) else pa.int64()
+    wanted = type_ if pa.types.is_string(type_) or pa.types.is_uint64(type_) else pa.int64()
     try:
         if location.name.lower().endswith(_PARQUET):
             ids = _parquet_column(location)

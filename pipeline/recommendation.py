@@ -53,7 +53,7 @@ class RecommendConfig:
 
 
 def recommend(
-    model_uri: str,
+    model_uri: str | Location,
     dataset: Dataset,
     writer: ArtefactWriter,
     pool: Pool,

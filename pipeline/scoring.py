@@ -19,6 +19,7 @@ from pipeline.memory import give_back_memory
 from pipeline.progress import Report, silent
 from pipeline.recommenders import load_recommender
 from pipeline.recommenders.base import Recommender
+from pipeline.storage import Location
 from pipeline.validation import USER_BLOCK, user_blocks
 from pipeline.workers import Pool
 
@@ -39,7 +40,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: str, dataset: Dataset, pool: Pool, *, part: str = "test", seed: int = 0, report: Report = silent
+    model: str | Location, dataset: Dataset, pool: Pool, *, part: str = "test", seed: int = 0, report: Report = silent
 ) -> Evaluation:
     """`evaluate_all` for one model."""
     (evaluation,) = evaluate_all([model], dataset, pool, part=part, seed=seed, report=report)
@@ -47,7 +48,13 @@ def evaluate(
 
 
 def evaluate_all(
-    models: Sequence[str], dataset: Dataset, pool: Pool, *, part: str = "test", seed: int = 0, report: Report = silent
+    models: Sequence[str | Location],
+    dataset: Dataset,
+    pool: Pool,
+    *,
+    part: str = "test",
+    seed: int = 0,
+    report: Report = silent,
 ) -> Iterator[Evaluation]:
     """The metrics of each model on `part` ("validation" or "test") of the dataset, seen items left out.
 
@@ -74,7 +81,7 @@ def evaluate_all(
             yield Evaluation(combine(blocks), users, dataset.num_users - users, seconds)
 
 
-def open_model(uri: str, dataset: Dataset, *, earlier: bool = False) -> Artefact:
+def open_model(uri: str | Location, dataset: Dataset, *, earlier: bool = False) -> Artefact:
     """The model or summary at `uri`, if its items are those of `dataset`: all, or as many as there were `earlier`."""
     model = Artefact.open(uri, Kind.MODEL, Kind.SUMMARY)
     known, items = model.table(ITEMS)["item_id"], dataset.items()["item_id"]

@@ -19,6 +19,7 @@ from jobs import console
 from jobs.cli import main
 from pipeline.artefact import Artefact, Kind
 from pipeline.dataset import ITEMS, Dataset
+from pipeline.item_lists import Offer
 from pipeline.recommenders import load_recommender
 from pipeline.session import Cluster
 from tests import oracles
@@ -91,6 +92,13 @@ def test_what_is_allowed_denied_and_seen(
         expected = plain_ranking(model, histories, k=15, offered=allowed - denied, keep_seen=keep_seen)
         assert recommended(out) == expected
         assert all(len(items) == 15 for items in expected.values()) == keep_seen
+
+
+def test_listed_ids_may_have_64_bits(tmp_path: Path) -> None:
+    largest = 2**64 - 1
+    allowed = write_list(tmp_path / "allow.txt", [str(largest), "5"])
+    offer = Offer.of(pa.array([7, largest, 8], pa.uint64()), allow=allowed, deny=None)
+    assert offer.allowed is not None and offer.allowed.tolist() == [1] and offer.unknown == 1
 
 
 def test_a_history_of_a_million_items(

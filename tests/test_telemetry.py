@@ -52,8 +52,9 @@ def test_prometheus_finds_what_a_run_does(
     assert main([*command, "--steps", "6", "--validate-every", "3", "--json"]) == 0
     best = max(row["nDCG@10"] for row in json.loads(capsys.readouterr().out)["history"])
 
-    found = _until(_metrics, lambda found: "last_success_timestamp_seconds" in {name for name, _ in found})
     tags = {"command": "distill", "run": "night-1"}
+    of_this_run = ("last_success_timestamp_seconds", ("run", "night-1"))
+    found = _until(_metrics, lambda found: of_this_run in {(name, label) for name, labels in found for label in labels})
 
     def value(name: str, **more: str) -> float:
         labels = (tags | more).items()
