@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from jobs import console
-from jobs.options import Address, Cpus, Debug, Json, MemoryLimit, Overwrite, Seed, bytes_of, numbers_of, require
+from jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, Overwrite, Seed, bytes_of, numbers_of, require
 from kernels.ntk import NTK
 from kernels.sampler import Sampler
 from pipeline.artefact import Artefact, ArtefactWriter, Kind
@@ -74,6 +74,7 @@ def distill(
     debug: Debug = False,
     address: Address = None,
     cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """Learn a summary of synthetic users by Distill-CF. The same command, run again, goes on after a kill.
 
@@ -132,7 +133,7 @@ def distill(
     }
     takes_long = method == Method.DISTILL_CF
     writer = ArtefactWriter(out, Kind.SUMMARY, purpose=purpose, overwrite=overwrite, keep_unfinished=takes_long)
-    with writer, ray_session(address=address, cpus=cpus) as cluster, console.progress() as report:
+    with writer, ray_session(address=address, cpus=cpus, gpus=gpus) as cluster, console.progress() as report:
         require(plan_summarise(data, config), limit or cluster.memory)
         with Pool() as pool:
             summary = summarise(data, writer, config, pool, warm_start=start, report=report)

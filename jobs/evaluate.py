@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from jobs import console
-from jobs.options import Address, Cpus, Debug, Json, MemoryLimit, Seed, bytes_of, require
+from jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, Seed, bytes_of, require
 from pipeline.artefact import Artefact
 from pipeline.dataset import Dataset
 from pipeline.errors import InputError
@@ -38,6 +38,7 @@ def evaluate(
     debug: Debug = False,
     address: Address = None,
     cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """HR, Recall, nDCG, PSP and AUC of models on held-out interactions; at test the context includes validation."""
     limit, dataset = bytes_of(memory_limit), Dataset.open(data)
@@ -47,7 +48,11 @@ def evaluate(
         lessons = [Lesson.of(model, dataset, learner, seed=seed) for model in models]
     elif memory_limit is not None:
         raise InputError("--memory-limit goes with a --learner that is trained here: ease or mf.")
-    with ray_session(address=address, cpus=cpus) as cluster, console.progress() as report, ExitStack() as stack:
+    with (
+        ray_session(address=address, cpus=cpus, gpus=gpus) as cluster,
+        console.progress() as report,
+        ExitStack() as stack,
+    ):
         for lesson in lessons:
             require(lesson.plan, limit or cluster.memory)
         fitted = [stack.enter_context(lesson.fitted(report)) for lesson in lessons]

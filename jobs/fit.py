@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs import console
-from jobs.options import Address, Cpus, Debug, Json, MemoryLimit, Overwrite, Seed, bytes_of, numbers_of, require
+from jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, Overwrite, Seed, bytes_of, numbers_of, require
 from kernels.normalisation import Exponents
 from kernels.ntk import NTK
 from pipeline import planner
@@ -106,6 +106,7 @@ def fit(
     debug: Debug = False,
     address: Address = None,
     cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """Fit ∞-AE, EASE, matrix factorisation or popularity; hyper-parameters are chosen on validation."""
     started = time.perf_counter()
@@ -132,7 +133,7 @@ def fit(
     searched = asdict(config) if config else {}
     purpose = {"model": model, "solver": solver, "config": searched, "data": data.manifest.fingerprint()}
     writer = ArtefactWriter(out, Kind.MODEL, purpose=purpose, overwrite=overwrite)
-    with writer, ray_session(address=address, cpus=cpus) as cluster, console.progress() as report:
+    with writer, ray_session(address=address, cpus=cpus, gpus=gpus) as cluster, console.progress() as report:
         if isinstance(config, Search):
             resources = Resources.of(cluster, memory_limit=limit, disk=writer.room())
             fitted = solve(config, solver, data, writer, resources, report)

@@ -24,6 +24,12 @@ Cpus = Annotated[
         min=1, help="CPUs of a Ray started here, or to ask an autoscaled cluster for. Default: all there are."
     ),
 ]
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="GPUs of a Ray started here, or to ask an autoscaled cluster for. Default: all there are."
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 MemoryLimit = Annotated[
     str | None,

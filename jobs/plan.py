@@ -9,7 +9,7 @@ import typer
 
 from jobs import console
 from jobs.fit import Exponent, Lambda, Landmarks, Normalize, Normalized, infinite_ae_search
-from jobs.options import Address, Cpus, Debug, Json, MemoryLimit, bytes_of
+from jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, bytes_of
 from pipeline.dataset import Dataset
 from pipeline.errors import DoesNotFit
 from pipeline.plan import gigabytes
@@ -29,13 +29,14 @@ def plan(
     debug: Debug = False,
     address: Address = None,
     cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """Say what each solver would need of memory, disk and time for a dataset, and which one `fit` would choose."""
     data = Dataset.open(dataset)
     check_landmarks(landmarks or 0, data)
     search = infinite_ae_search(lam=lam, normalize=normalize, exponents=exponents, landmarks=landmarks)
     limit = bytes_of(memory_limit)
-    with ray_session(address=address, cpus=cpus) as cluster:
+    with ray_session(address=address, cpus=cpus, gpus=gpus) as cluster:
         # Models usually go beside their dataset
         resources = Resources.of(cluster, memory_limit=limit, disk=data.artefact.location.free())
         known = estimates(data, search, resources)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs import console
-from jobs.options import Address, Cpus, Debug, Json, Overwrite
+from jobs.options import Address, Cpus, Debug, Gpus, Json, Overwrite
 from pipeline.artefact import Artefact, ArtefactWriter, Kind
 from pipeline.dataset import Dataset
 from pipeline.errors import InputError
@@ -46,6 +46,7 @@ def recommend(
     debug: Debug = False,
     address: Address = None,
     cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """Write the k best unseen items of every user as Parquet files."""
     started = time.perf_counter()
@@ -64,7 +65,7 @@ def recommend(
         "offer": config.offer(opened).fingerprint,
     }
     writer = ArtefactWriter(out, Kind.RECOMMENDATIONS, purpose=purpose, overwrite=overwrite)
-    with writer, ray_session(address=address, cpus=cpus), console.progress() as report:
+    with writer, ray_session(address=address, cpus=cpus, gpus=gpus), console.progress() as report:
         dataset = dataset or ingest_histories(histories or [], model, writer, **columns, report=report)
         with Pool() as pool:
             # The model that was opened: by now its state may have another one

@@ -47,10 +47,10 @@ class Cluster:
 
 
 @contextmanager
-def ray_session(*, address: str | None = None, cpus: int | None = None) -> Iterator[Cluster]:
-    """Connect to the cluster at `address` (or $RAY_ADDRESS), else start Ray on this machine with `cpus` CPUs.
+def ray_session(*, address: str | None = None, cpus: int | None = None, gpus: int | None = None) -> Iterator[Cluster]:
+    """Connect to the cluster at `address` (or $RAY_ADDRESS), else start Ray on this machine with `cpus` and `gpus`.
 
-    An autoscaled cluster is asked for `cpus` CPUs and given time to have them: actors are as many as there are then.
+    An autoscaled cluster is asked for as many and given time to have them: actors are as many as there are then.
     A session that is already open is used as it is and left open; one that is opened here is closed at the end.
     """
     opened = not ray.is_initialized()
@@ -64,13 +64,14 @@ def ray_session(*, address: str | None = None, cpus: int | None = None) -> Itera
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-            if cpus:
-                _scale_up(cpus)
+            if cpus or gpus:
+                _scale_up(CPU=cpus or 0, GPU=gpus or 0)
         else:
             with environment(WORKER_ENVIRONMENT):  # spares every actor a process of its own making
                 ray.init(
                     "local",  # else Ray joins a cluster that someone started on this machine, and refuses the rest
                     num_cpus=cpus,
+                    num_gpus=gpus,
                     object_store_memory=min(OBJECT_STORE_BYTES, psutil.virtual_memory().available // 4),
                     include_dashboard=False,
                     log_to_driver=False,
@@ -85,16 +86,18 @@ def ray_session(*, address: str | None = None, cpus: int | None = None) -> Itera
         )
     finally:
         if opened:
-            if address and cpus:
+            if address and (cpus or gpus):
                 request_resources(bundles=[])  # idle nodes may go
             ray.shutdown()
 
 
-def _scale_up(cpus: int) -> None:
-    """Ask for nodes, and wait for them; after NODES_SECONDS go on with what there is, which changes no byte."""
-    request_resources(num_cpus=cpus)
+def _scale_up(**wanted: int) -> None:
+    """Ask for nodes with these resources, and wait; after NODES_SECONDS go on with what there is, to the same bytes."""
+    request_resources(bundles=[{name: 1} for name, count in wanted.items() for _ in range(count)])
     deadline = time.monotonic() + NODES_SECONDS
-    while ray.cluster_resources().get("CPU", 0) < cpus and time.monotonic() < deadline:
+    while any(ray.cluster_resources().get(name, 0) < count for name, count in wanted.items()):
+        if time.monotonic() > deadline:
+            break
         time.sleep(1)
 
 

@@ -94,6 +94,11 @@ class Head:
         """What the cluster says of a job."""
         return self._get(f"/api/jobs/{submission_id}").json()
 
+    def resource(self, name: str) -> float:
+        """How much of it the cluster's nodes have."""
+        nodes = self._get("/api/v0/nodes").json()["data"]["result"]["result"]
+        return float(sum(node["resources_total"].get(name, 0) for node in nodes if node["state"] == "ALIVE"))
+
     def _get(self, path: str) -> requests.Response:
         return requests.get(self.address + path, headers={"Authorization": f"Bearer {self.token}"}, timeout=10)
 
@@ -127,9 +132,11 @@ def test_without_an_address_a_job_has_a_ray_of_its_own(head: Head) -> None:
 def test_a_job_has_an_autoscaler_bring_nodes(head: Head, tmp_path: Path) -> None:
     """The first job of all: there is no CPU yet, nor anything else that would want one."""
     dataset = taste_dataset(tmp_path / "data", 30, 40, seed=0)
-    code, out, errors = _end(head.submit("--", "plan", str(dataset.artefact.location), "--cpus", "2", "--json"))
+    command = ["plan", str(dataset.artefact.location), "--cpus", "2", "--gpus", "1", "--json"]
+    code, out, errors = _end(head.submit("--", *command))
     assert code == 0, out + errors
     assert json.loads(out.splitlines()[-1])["resources"]["cpus"] == 2
+    assert head.resource("GPU") == 1
 
 
 def test_a_submitted_job_is_like_one_that_runs_here(head: Head, tmp_path: Path) -> None:
@@ -226,13 +233,14 @@ def _end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def _autoscaled(address: str) -> dict[str, Any]:
-    """A cluster that begins with no CPU and may have one node with two, as `cluster.yaml` with another cloud."""
+    """A cluster that begins with no CPU, and may have one node with two and one with a GPU: `cluster.yaml` in small."""
     node = {
         "resources": {"CPU": 2, "object_store_memory": 10**8},
         "node_config": {},
         "min_workers": 0,
         "max_workers": 1,
     }
+    with_gpu = {**node, "resources": {"CPU": 0, "GPU": 1, "object_store_memory": 10**8}}
     head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     commands = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
     return {
@@ -240,7 +248,7 @@ def _autoscaled(address: str) -> dict[str, Any]:
         **{name: {} for name in ("auth", "docker", "file_mounts")},
         **{"cluster_synced_files": [], "file_mounts_sync_continuously": False},
         "cluster_name": "tests",
-        "max_workers": 1,
+        "max_workers": 2,
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": 10,
         "provider": {
@@ -249,7 +257,7 @@ def _autoscaled(address: str) -> dict[str, Any]:
             "disable_node_updaters": True,  # a node needs no ssh and no set-up
             "disable_launch_config_check": True,
         },
-        "available_node_types": {"ray.head.default": head, "cpu-worker": node},
+        "available_node_types": {"ray.head.default": head, "cpu-worker": node, "gpu-worker": with_gpu},
         "head_node_type": "ray.head.default",
     }
 
