@@ -94,7 +94,6 @@ def infrec(
     console.begin(Run.of(context.invoked_subcommand or "infrec", run_id), log_format)
 
 
-_INTERRUPTED = 130
 # Typer carries its own copy of Click and exports only leaves of its errors: this is the root of the user's mistakes
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -112,9 +111,11 @@ def _exit_code(arguments: list[str], *, debug: bool) -> int:
 
     try:
         code = int(app(arguments, prog_name="infrec", standalone_mode=False) or 0)
-        if code == _INTERRUPTED:  # Typer's own answer to Ctrl-C
+        if code == console.INTERRUPTED:  # Typer's own answer to Ctrl-C
             console.error("interrupted; the same command goes on where this one stopped.")
         return code
+    except SystemExit as error:  # of a job that has said all there is to say
+        return int(error.code or 0)
     except _UsageError as error:
         console.error(error.format_message())  # type: ignore[attr-defined]  # a ClickException
         return 2

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # some jobs have no use for JAX
 
 RESULTS = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
 """In files and pipes tables are as wide as they need; on a terminal their first column, often a path, is folded."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 HEADLINE_METRICS = ("HR@10", "HR@100", "nDCG@10", "nDCG@100", "PSP@10", "Recall@20", "AUC")
 
 

@@ -232,9 +232,7 @@ def _show(fitted: Artefact, *, seconds: float, as_json: bool) -> None:
         )
         return
     if trials:
-        columns = [name for name in trials[0] if name in ("factors", "alpha", "lambda", "p", "q")] + list(
-            console.HEADLINE_METRICS
-        )
+        columns = [*(name for name in trials[0] if name in _SEARCHED), *console.HEADLINE_METRICS]
         rows = [[console.number(trial[name]) for name in columns] for trial in trials]
         console.show_table("Validation", columns, rows)
     chosen = ""

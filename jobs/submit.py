@@ -10,8 +10,6 @@ from jobs import console
 from jobs.options import Debug, bytes_of
 from pipeline.errors import InputError
 
-_INTERRUPTED = 130
-
 
 def submit(
     context: typer.Context,
@@ -58,7 +56,7 @@ def submit(
     except KeyboardInterrupt:
         stop = f"ray job stop --address {address} {job.id}"
         console.note(f"infrec: no longer following job {job.id}, which goes on; `{stop}` ends it.")
-        raise SystemExit(_INTERRUPTED) from None
+        raise SystemExit(console.INTERRUPTED) from None
 
 
 def _check(context: typer.Context, command: list[str]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
@@ -14,7 +16,7 @@ from matplotlib.lines import Line2D
 from pipeline.sweep.coordinates import hyper_parameter_figure, line_ids
 from pipeline.sweep.drawing import Artboard, moved_apart, style_of
 from pipeline.sweep.figures import FIGURES, cost_figure, noise_figure, quality_figure, save
-from pipeline.sweep.findings import ALL_USERS
+from pipeline.sweep.findings import ALL_USERS, TRIALS_SCHEMA
 from tests.sweeps import USERS, made_up_findings, trial_row
 
 FINDINGS = made_up_findings()
@@ -172,3 +174,26 @@ def test_labels_that_would_meet_are_moved_apart_and_no_others() -> None:
         assert np.diff(np.sort(placed)).min() >= 13 - 1e-9
         assert list(np.argsort(placed)) == list(np.argsort([*heights, 200.0]))
         assert placed[-1] == 200
+
+
+def test_the_sentence_says_what_is_not_reached_and_what_is_not_known() -> None:
+    enough = made_up_findings(learners=("infinite-ae",), noise=(0.0,))
+    assert enough.sentence.startswith("200 synthetic users are enough: they reach ")
+    never = replace(enough, target=2.0)
+    assert never.sentence.startswith("No budget reaches 200 % on validation; the best, 200 synthetic users, reach ")
+    rows = enough.trials.to_pylist()
+    lost = [row | {"status": "failed"} if row["method"] == ALL_USERS else row for row in rows]
+    unknown = replace(enough, trials=pa.Table.from_pylist(lost, schema=TRIALS_SCHEMA))
+    assert unknown.sentence.endswith("what all users reach is not known, as that trial failed.")
+
+
+def test_a_quality_of_nothing_has_no_shares() -> None:
+    """A budget of one on a small log may hit nothing at all."""
+    findings = made_up_findings()
+    nothing = [row | {f"test {findings.select}": 0.0} for row in findings.trials.to_pylist()]
+    empty = replace(findings, trials=pa.Table.from_pylist(nothing, schema=TRIALS_SCHEMA))
+    assert empty.sentence.endswith(f"all {USERS:,} users reach none.")
+    assert all(empty.share(point) is None and empty.kept(point) is None for point in empty.points)
+    for draw in FIGURES.values():
+        figure = draw(empty, Artboard.WIDE)
+        assert figure is None or save(figure, "figure")

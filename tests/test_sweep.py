@@ -282,6 +282,7 @@ def test_trials_take_the_memory_of_the_largest(dataset: Dataset, cluster: Cluste
         (["--memory-limit", "1MB"], "the memory limit is 0.00 GB"),
         (["--trial-cpus", "64"], "No node has 64 CPUs and 0 GPUs for a trial: lower --trial-cpus or --trial-gpus."),
         (["--trial-gpus", "0.5"], "No node has 1 CPUs and 0.5 GPUs for a trial"),
+        (["--select", "nDCG@20"], "--select nDCG@20 is not among the metrics of a sweep: HR@10, HR@100,"),
         (["--resume"], "There is no unfinished sweep to resume at"),
         (["--space", "nowhere.toml"], "There is no search space at nowhere.toml."),
     ],
@@ -313,6 +314,9 @@ def test_refusals(
         ("drop = {normal = [0, 1]}", "drop must be a number, a list, or one range"),
         ("drop = 2", "--drop must lie between 0 and 1, it is 2."),
         ("depth = 0", "out of range"),
+        ("draws = inf", "draws must be a whole number, it is inf."),
+        ("drop = {uniform = [0.1, inf]}", "drop must be a number, it is inf."),
+        ("drop = [0.2, 0.5]", "--space has ranges or lists to draw from: say --samples 2 or more."),
         ("= 3", "is not a search space"),
     ],
 )
@@ -324,7 +328,10 @@ def test_bad_search_spaces(
     command = ["sweep", str(dataset.artefact.location), "--out", str(tmp_path / "out"), "--budgets", "5"]
     assert main([*command, "--space", str(file)]) == 2
     said = assert_one_sentence(capsys, sentence)
-    assert str(file) in said or "--drop" in said or "out of range" in said
+    assert str(file) in said or "--drop" in said or "out of range" in said or "--samples" in said
+    file.write_text("drop = 0.5")
+    assert main([*command, "--space", str(file), "--methods", "head-users"]) == 2
+    assert_one_sentence(capsys, "--space is for distill-cf, which is not among --methods.")
 
 
 def test_a_directory_that_exists_is_left_alone(

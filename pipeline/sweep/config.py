@@ -15,8 +15,7 @@ from pipeline.artefact import fingerprint
 from pipeline.distillation import ComparisonConfig, DistillConfig, Method
 from pipeline.errors import InputError
 from pipeline.learners import Learner
-from pipeline.recommenders.base import check_search
-from pipeline.sweep.findings import ALL_USERS
+from pipeline.sweep.findings import ALL_USERS, METRICS
 from pipeline.sweep.space import Space, described, drawn, fixed, with_parameters
 
 
@@ -77,7 +76,8 @@ class SweepConfig:
     """The first one."""
 
     def __post_init__(self) -> None:
-        check_search((1.0,), self.select)
+        if self.select not in METRICS:
+            raise InputError(f"--select {self.select} is not among the metrics of a sweep: {', '.join(METRICS)}.")
         if not self.budgets:
             raise InputError("--budgets is empty: name one budget at least, such as 100,200,500.")
         if any(first >= second for first, second in zip(self.budgets, self.budgets[1:], strict=False)):
@@ -97,6 +97,10 @@ class SweepConfig:
             raise InputError(f"--target must be positive, such as 0.96, it is {self.target:g}.")
         if self.samples > 1 and Method.DISTILL_CF not in self.methods:
             raise InputError(f"--samples is for {Method.DISTILL_CF}, which is not among --methods.")
+        if self.space and Method.DISTILL_CF not in self.methods:
+            raise InputError(f"--space is for {Method.DISTILL_CF}, which is not among --methods.")
+        if self.samples == 1 and len(fixed(self.space)) < len(self.space):
+            raise InputError("--space has ranges or lists to draw from: say --samples 2 or more.")
         for trial in self.summaries():
             _ = trial.config  # refuses what is out of range before anything has begun
 

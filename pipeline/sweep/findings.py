@@ -143,12 +143,13 @@ class Findings:
     def kept(self, point: Point) -> tuple[float, float] | None:
         """The share of its own test quality without noise that a point has: mean and spread over seeds.
 
-        None where there is no such point without noise.
+        None where there is no such point without noise, or none of that quality.
         """
         column = f"test {self.select}"
         for clean in self.curve(point.method, point.learner):
             if clean.budget == point.budget or point.method == ALL_USERS:
-                return point.mean(column) / clean.mean(column), point.spread(column) / clean.mean(column)
+                quality = clean.mean(column)
+                return (point.mean(column) / quality, point.spread(column) / quality) if quality else None
         return None
 
     @cached_property
@@ -171,9 +172,9 @@ class Findings:
         return [learner for learner in self.config["learners"] if learner in found]
 
     def share(self, point: Point) -> float | None:
-        """Test quality as a part of that of the same learner on all users, without noise."""
-        full = self.reference(point.learner)
-        return point.mean(f"test {self.select}") / full.mean(f"test {self.select}") if full else None
+        """Test quality as a part of that of the same learner on all users, without noise; None where that is none."""
+        full, column = self.reference(point.learner), f"test {self.select}"
+        return point.mean(column) / full.mean(column) if full and full.mean(column) else None
 
     @cached_property
     def recipe(self) -> Point | None:
@@ -197,8 +198,10 @@ class Findings:
         share, full = self.share(point), self.reference(point.learner)
         quality = f"{point.mean(f'test {self.select}'):.2f} {self.select} on test"
         users = f"{point.budget:,} synthetic users"
-        if share is None or full is None:
+        if full is None:
             return f"{users} reach {quality}; what all users reach is not known, as that trial failed."
+        if share is None:
+            return f"{users} reach {quality}; all {full.budget:,} users reach none."
         of_full = f"{quality}, {100 * share:.1f} % of what all {full.budget:,} users reach"
         column = f"validation {self.select}"
         if point.mean(column) >= self.target * full.mean(column):

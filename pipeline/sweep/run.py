@@ -76,7 +76,7 @@ def sweep(
     tested = run_trials(points, phase="Trials", early_stopping=False, **shared)
     findings = Findings(
         trials=_table([*searched, *tested]),
-        history=pa.Table.from_pylist([row for outcome in [*searched, *tested] for row in outcome.history]),
+        history=_history([*searched, *tested]),
         select=config.select,
         target=config.target,
         dataset=_described(dataset),
@@ -85,7 +85,7 @@ def sweep(
         seconds=time.perf_counter() - started,
     )
     _refuse_failure(findings)
-    return _published(findings, points, bench, writer), findings
+    return _published(findings, bench, writer), findings
 
 
 def check_budgets(config: SweepConfig, dataset: Dataset) -> None:
@@ -128,6 +128,12 @@ def _table(outcomes: Iterable[Outcome]) -> pa.Table:
     return pa.Table.from_pylist(list(rows.values()), schema=TRIALS_SCHEMA)
 
 
+def _history(outcomes: Iterable[Outcome]) -> pa.Table:
+    """The validations of all trials, those of one that was searched and then tested once."""
+    rows = {(row["trial"], row.get("step"), row["lambda"]): row for outcome in outcomes for row in outcome.history}
+    return pa.Table.from_pylist(list(rows.values()))
+
+
 def _refuse_failure(findings: Findings) -> None:
     summaries = findings.trials.filter(pc.not_equal(findings.trials["method"], ALL_USERS))
     if pc.all(pc.equal(summaries["status"], "failed")).as_py():
@@ -146,14 +152,14 @@ def _described(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _published(findings: Findings, points: Iterable[Trial], bench: Bench, writer: ArtefactWriter) -> Artefact:
+def _published(findings: Findings, bench: Bench, writer: ArtefactWriter) -> Artefact:
     files: dict[str, FileRecord] = {
         TRIALS: writer.write_table(TRIALS, findings.trials),
         HISTORY: writer.write_table(HISTORY, findings.history),
     }
     for name, content in _pages(findings):
         files[name] = writer.write(name, content)
-    for name, source in [*_recommended(findings, points, bench), *_tensorboard(bench.work)]:
+    for name, source in [*_recommended(findings, bench), *_tensorboard(bench.work)]:
         files[name] = writer.write(name, source.read())
     return writer.publish(
         config=findings.config,
@@ -173,7 +179,7 @@ def _pages(findings: Findings) -> Iterable[tuple[str, bytes]]:
                 yield f"{FIGURES_FOLDER}/{file}", content
 
 
-def _recommended(findings: Findings, points: Iterable[Trial], bench: Bench) -> Iterable[tuple[str, Location]]:
+def _recommended(findings: Findings, bench: Bench) -> Iterable[tuple[str, Location]]:
     """The files of the recipe's summary: of its first seed."""
     if findings.recipe:
         name = findings.recipe.trials[0]["trial"]

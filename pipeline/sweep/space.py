@@ -8,6 +8,7 @@ steps = 100                            # in every trial
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -146,6 +147,7 @@ def _domain(value: Any, kind: type, where: str) -> Any:
 
 def _number(value: Any, kind: type, where: str) -> Any:
     whole = kind is int
-    if isinstance(value, bool) or not isinstance(value, int | float) or (whole and value != int(value)):
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or (whole and value != int(value)):
         raise InputError(f"{where} must be a {'whole ' if whole else ''}number, it is {value!r}.")
     return kind(value)
