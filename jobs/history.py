@@ -23,10 +23,10 @@ def history(
     if as_json:
         console.show_json({"state": str(place.root), "current": place.pointed_at(), "history": rows(place.root)})
         return
+    current = place.pointed_at()
+    title = f"{place.root}: " + (f"version {current} is current" if current else "no version is current")
     columns = ("when (UTC)", "version", "decision", "rows", "fresh old", "new", "all old", "new ", "seconds")
-    console.show_table(
-        f"{place.root}: version {place.pointed_at()} is current", columns, [*map(_cells, rows(place.root))]
-    )
+    console.show_table(title, columns, [*map(_cells, rows(place.root))])
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

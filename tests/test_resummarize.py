@@ -174,6 +174,12 @@ def test_a_damaged_current_version(nights: Nights, capsys: pytest.CaptureFixture
     assert nights.current == "000003"
     assert [row["decision"] for row in nights.history(capsys)] == ["published", "published", "fell back", "published"]
 
+    (nights.state / "current").write_text('{"version": 3}')
+    assert nights.run() == 0
+    captured = capsys.readouterr()
+    assert "current is damaged: it names no version. Version 000003 took its place." in captured.err
+    assert "Nothing is new" in captured.out and nights.current == "000003"
+
     for version in nights.versions:
         (nights.state / "versions" / version / "summary" / "users.parquet").write_bytes(b"")
     capsys.readouterr()

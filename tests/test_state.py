@@ -58,6 +58,22 @@ def test_a_damaged_version_gives_way_to_the_last_whole_one(state: State, spoil: 
     assert found.version and found.version.name == ("000003" if spoil.endswith("current") else "000002")
 
 
+@pytest.mark.parametrize("content", [b"", b"3", b'{"version": 3}', b'{"vers'])
+def test_a_damaged_pointer_counts_as_none(state: State, content: bytes) -> None:
+    Path(state.root.path, "current").write_bytes(content)
+    found = state.find()
+    assert found.damage and "current is damaged: it " in found.damage
+    assert found.version and found.version.name == "000003" and state.next_name() == "000004"
+    state.agree_on(OPTIONS)
+    with pytest.raises(InputError, match="made with other options"):
+        state.agree_on({**OPTIONS, "budget": 6})
+    with hold(state.root, "operator") as lock:
+        with pytest.raises(InputError, match="say --to which it shall be"):
+            roll_back(state, None, lock, "operator")
+        assert roll_back(state, "000002", lock, "operator")["from"] is None
+    assert state.pointed_at() == "000002"
+
+
 def test_a_state_stands_for_its_current_version(state: State) -> None:
     address = str(state.root)
     with hold(state.root, "operator") as lock:

@@ -160,9 +160,11 @@ def roll_back(state: State, to: str | None, lock: Lock, run: str) -> dict[str, A
     """
     named = state.pointed_at()
     if to is None:
-        to = state.parent(named) if named else None
+        if named is None:
+            raise InputError(f"{state.root} has no current version, or cannot tell: say --to which it shall be.")
+        to = state.parent(named)
         if to is None:
-            raise InputError(f"{state.root} has no version before {named or 'the first'}.")
+            raise InputError(f"{state.root} has no version before {named}.")
     if to == named:
         raise InputError(f"{state.root} is at version {to} already.")
     state.switch(state.version(to).name, lock)

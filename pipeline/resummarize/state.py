@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +94,7 @@ class State:
     def agree_on(self, options: Mapping[str, Any]) -> None:
         """Keep the options for all runs to come; raises `InputError` for others than those of the runs before."""
         ours = json.loads(json.dumps(options))
-        if self.pointed_at() or self._names():
+        if (self.root / CURRENT).exists() or self._names():
             theirs = _json(self.root / _STATE)["options"]
             differences = [name for name in ours if ours[name] != theirs.get(name)]
             if differences:
@@ -105,9 +106,10 @@ class State:
             (self.root / _STATE).write(json.dumps({"format": STATE_FORMAT, "options": ours}, indent=1).encode())
 
     def pointed_at(self) -> str | None:
-        """The version that `current` names."""
-        file = self.root / CURRENT
-        return _json(file).get("version") if file.exists() else None
+        """The version that `current` names; None where it names none, or is damaged."""
+        with suppress(InputError):
+            return self._pointer()
+        return None
 
     def folder(self, name: str) -> Location:
         return self.root / VERSIONS / name
@@ -120,7 +122,7 @@ class State:
     def find(self) -> Found:
         """The current version, every byte of it checked; where it is damaged, the last one before it that is whole."""
         try:
-            named, damage = self.pointed_at(), None
+            named, damage = self._pointer(), None
         except InputError as error:
             named, damage = None, str(error)
         if named:
@@ -182,6 +184,16 @@ class State:
         """Let another version be the current one."""
         with lock.ours():
             self._point_at(name)
+
+    def _pointer(self) -> str | None:
+        """The version that `current` names, if there is one. Raises `InputError` where it is damaged."""
+        file = self.root / CURRENT
+        if not file.exists():
+            return None
+        name = _json(file).get("version")
+        if not (isinstance(name, str) and name.isdecimal()):
+            raise InputError(f"{file} is damaged: it names no version.")
+        return name
 
     def _point_at(self, name: str) -> None:
         (self.root / CURRENT).write(json.dumps({"version": name}).encode())
