@@ -23,7 +23,7 @@ from pipeline.ingest.logs import FoundFile
 from pipeline.progress import Report, silent
 from pipeline.resummarize import clock, history
 from pipeline.resummarize.config import ResummarizeConfig
-from pipeline.resummarize.gate import Verdict, judge
+from pipeline.resummarize.gate import Verdict, judge, last_night
 from pipeline.resummarize.history import Decision
 from pipeline.resummarize.lock import Lock
 from pipeline.resummarize.partitions import Changes, to_json
@@ -127,6 +127,9 @@ def resummarize(
     state, previous = turn.state, turn.previous
     folder = state.begin(turn.name, turn.plan)
     made = _dataset(turn, folder, config, report)
+    # Of a dataset made anew, tonight's users come with what they have in the new files only, else with all that they
+    # ever did: two figures that are not to be compared. With a window it is the first every night.
+    alike = not turn.anew or config.window is not None
     with Pool() as pool:
         _distill(turn, made.dataset, folder, config, pool, memory, report)
         verdict = judge(
@@ -135,7 +138,8 @@ def resummarize(
             pool,
             old=state.address(previous.folder / SUMMARY) if previous else None,
             fresh=made.fresh,
-            last_night=_last_night(previous),
+            last_night=last_night(previous.record) if previous else None,
+            alike=alike,
             tolerance=config.tolerance,
             report=report,
         )
@@ -224,12 +228,6 @@ def _distill(
     plan_distillation(dataset, how).require(memory)
     with ArtefactWriter(out, Kind.SUMMARY, purpose=asdict(how), overwrite=True) as writer:
         distill(dataset, writer, how, pool, warm_start=before, report=report)
-
-
-def _last_night(previous: Version | None) -> float | None:
-    """What the published summary did on the night that it was made in."""
-    fresh = previous.record["quality"]["fresh"] if previous else None
-    return fresh["new"] if fresh else None
 
 
 def _row(turn: Turn, made: _Made, verdict: Verdict, run: str, *, seconds: float) -> dict[str, Any]:
