@@ -18,15 +18,15 @@ def history(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """When, rows added, nDCG@10 of the old and the new summary, seconds, decision: a line a run, the last one last."""
+    """When, interactions added, nDCG@10 of the old and new summary, seconds, decision: a line a run, newest last."""
     place = State.at(state)
+    current, told = place.pointed_at(), rows(place.root, console.note)
     if as_json:
-        console.show_json({"state": str(place.root), "current": place.pointed_at(), "history": rows(place.root)})
+        console.show_json({"state": str(place.root), "current": current, "history": told})
         return
-    columns = ("when (UTC)", "version", "decision", "rows", "fresh old", "new", "all old", "new ", "seconds")
-    console.show_table(
-        f"{place.root}: version {place.pointed_at()} is current", columns, [*map(_cells, rows(place.root))]
-    )
+    title = f"{place.root}: " + (f"version {current} is current" if current else "no version is current")
+    columns = ("when (UTC)", "version", "decision", "added", "fresh old", "new", "all old", "new ", "seconds")
+    console.show_table(title, columns, [*map(_cells, told)])
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -35,7 +35,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         row["when"][:19].replace("T", " "),
         row["version"],
         row["decision"],
-        f"{row['rows']:,}" if "rows" in row else "",
+        f"{row['added']:,}" if "added" in row else "",
         *(
             "" if (value := quality.get(which)) is None else console.number(value)
             for quality in qualities

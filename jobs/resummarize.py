@@ -102,6 +102,7 @@ def _show(place: State, row: Mapping[str, Any], *, as_json: bool) -> None:
     for reason, rows in row["dropped"].items():
         console.note(f"{rows:,} rows dropped: {reason}.")
     files = ", ".join(f"{count:,} {what} file{'s' * (count > 1)}" for what, count in row["files"].items() if count)
+    log = f"the whole log ({files})" if row["anew"] else files
     qualities = [
         f"nDCG@10 {quality['new']:.2f}"
         + (f" ({quality['old']:.2f} before)" if quality["old"] is not None else "")
@@ -112,6 +113,6 @@ def _show(place: State, row: Mapping[str, Any], *, as_json: bool) -> None:
         )
         if quality
     ]
-    console.result(f"{row['rows']:,} rows of {files}; {'; '.join(qualities)} ({row['seconds']:.1f} s).")
+    console.result(f"{row['rows']:,} rows of {log}; {'; '.join(qualities)} ({row['seconds']:.1f} s).")
     if row["decision"] == Decision.PUBLISHED:
         console.result(f"{place.folder(row['version'])} is published.")

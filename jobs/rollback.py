@@ -22,4 +22,4 @@ def rollback(
     place, run = State.at(state), console.run_id()
     with hold(place.root, run) as lock:
         row = roll_back(place, to, lock, run)
-    console.result(f"{place.folder(row['version'])} is current; it was {row['from']}.")
+    console.result(f"{place.folder(row['version'])} is current; it was {row['from'] or 'none'}.")

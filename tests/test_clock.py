@@ -56,6 +56,17 @@ def test_an_empty_first_file(tmp_path: Path) -> None:
     assert words == str(int(THEN.timestamp()) * 1000)
 
 
+@pytest.mark.parametrize("type_", [pa.int64(), pa.float64()])
+def test_unknown_times_tell_no_unit(tmp_path: Path, type_: pa.DataType) -> None:
+    now = int(THEN.timestamp()) * 1000
+    for name, times in (("a", [None, None]), ("b", [0, 0, -1]), ("c", [0] * 3000 + [now])):
+        pq.write_table(pa.table({"timestamp": pa.array(times, type_)}), tmp_path / f"{name}.parquet")
+    pq.write_table(pa.table({"timestamp": pa.nulls(2)}), tmp_path / "a-null.parquet")
+    assert in_words_of(find_files([str(tmp_path)], Format.AUTO), "timestamp", THEN) == str(now)
+    (tmp_path / "c.parquet").unlink()
+    assert in_words_of(find_files([str(tmp_path)], Format.AUTO), "timestamp", THEN) is None
+
+
 def test_midnight() -> None:
     assert 1 < (midnight(2) - datetime.now(UTC)) / timedelta(days=1) <= 2
 

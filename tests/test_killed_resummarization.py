@@ -24,7 +24,7 @@ MOMENTS = {
     "the dataset is grown": "_distill",
     "the summary is distilled": "judge",
     "it was judged": "publish",
-    "it is whole, but not current": "_point_at",
+    "it is whole, but not current": "switch",
     "it is current, but not in the history": "record",
 }
 

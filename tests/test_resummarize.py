@@ -63,7 +63,7 @@ def test_night_after_night(nights: Nights, capsys: pytest.CaptureFixture[str]) -
     assert nights.run("--json") == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["decision"] == "published" and shown["version"] == nights.current == "000002"
-    assert shown["rows"] == len(nights.rows(1)) and shown["files"]["new"] == 1
+    assert shown["rows"] == shown["added"] == len(nights.rows(1)) and shown["files"]["new"] == 1
     assert 0 < shown["quality"]["fresh"]["users"] < shown["quality"]["known"]["users"]
     assert shown["quality"]["known"]["old"] > 0
     warm = nights.summary().manifest
@@ -81,7 +81,9 @@ def test_night_after_night(nights: Nights, capsys: pytest.CaptureFixture[str]) -
     assert histories(nights.dataset()) == histories(everything)
     assert nights.dataset().items()["item_id"].to_pylist()[: len(items)] == items
 
-    assert [row["decision"] for row in nights.history(capsys)] == ["published"] * 3
+    rows = nights.history(capsys)
+    assert [row["decision"] for row in rows] == ["published"] * 3
+    assert rows[2]["added"] == len(nights.rows(2)) + len(nights.rows(3)) < rows[2]["rows"]
     assert main(["history", str(nights.state)]) == 0
     table = capsys.readouterr().out
     assert "version 000003 is current" in table and table.count("published") == 3
@@ -121,7 +123,9 @@ def test_a_rewritten_log(nights: Nights, capsys: pytest.CaptureFixture[str]) -> 
     assert nights.run("--allow-rewrite", "--tolerance", "0.5") == 0
     captured = capsys.readouterr()
     assert "1 files are gone and 1 rewritten: the dataset is made anew." in captured.err
-    assert "1 rewritten file, 1 vanished file" in captured.out
+    assert "rows of the whole log (1 rewritten file, 1 vanished file);" in captured.out
+    *_, row = nights.history(capsys)
+    assert row["added"] == 50 - len(nights.rows(1)) - len(nights.rows(2))
     assert nights.current == "000003"
     everything = ingest(
         [str(nights.first), str(nights.log)], str(nights.state.with_name("scratch")), IngestConfig(split=Split.STABLE)
@@ -167,12 +171,19 @@ def test_a_damaged_current_version(nights: Nights, capsys: pytest.CaptureFixture
     assert nights.run() == 0
     users = nights.state / "versions" / "000002" / "summary" / "users.parquet"
     users.write_bytes(users.read_bytes()[:-1] + b"?")
+    nights.write(2)
     capsys.readouterr()
     assert nights.run() == 0
     errors = capsys.readouterr().err
     assert "users.parquet is damaged: its checksum is not the manifest's. Version 000001 took its place." in errors
     assert nights.current == "000003"
     assert [row["decision"] for row in nights.history(capsys)] == ["published", "published", "fell back", "published"]
+
+    (nights.state / "current").write_text('{"version": 3}')
+    assert nights.run() == 0
+    captured = capsys.readouterr()
+    assert "current is damaged: it names no version. Version 000003 took its place." in captured.err
+    assert "Nothing is new" in captured.out and nights.current == "000003"
 
     for version in nights.versions:
         (nights.state / "versions" / version / "summary" / "users.parquet").write_bytes(b"")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -40,6 +40,17 @@ def record(root: Location, row: Mapping[str, Any]) -> None:
         file.write(json.dumps(row, indent=1, ensure_ascii=False).encode())
 
 
-def rows(root: Location) -> list[dict[str, Any]]:
-    """All rows, the oldest first."""
-    return [json.loads(file.read().to_pybytes()) for file in (root / _HISTORY).files() if file.name.endswith(".json")]
+def rows(root: Location, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """All rows, the oldest first; says which cannot be read."""
+    found = []
+    for file in (root / _HISTORY).files():
+        if file.name.endswith(".json"):
+            try:
+                row = json.loads(file.read().to_pybytes())
+            except (ValueError, OSError):
+                row = None
+            if isinstance(row, dict) and row.keys() >= {"when", "decision", "version"}:
+                found.append(row)
+            else:
+                say(f"{file} is damaged and left out: it does not say what became of a run.")
+    return found

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.artefact import MANIFEST, ArtefactWriter, Kind
-from pipeline.dataset import Dataset
+from pipeline.dataset import PARTS, Dataset
 from pipeline.distillation import distill, plan_distillation
 from pipeline.errors import InputError
 from pipeline.ingest import Format, find_files, ingest
@@ -23,11 +23,11 @@ from pipeline.ingest.logs import FoundFile
 from pipeline.progress import Report, silent
 from pipeline.resummarize import clock, history
 from pipeline.resummarize.config import ResummarizeConfig
-from pipeline.resummarize.gate import Verdict, judge
+from pipeline.resummarize.gate import Verdict, judge, last_night
 from pipeline.resummarize.history import Decision
 from pipeline.resummarize.lock import Lock
 from pipeline.resummarize.partitions import Changes, to_json
-from pipeline.resummarize.state import DATASET, SUMMARY, State, Version
+from pipeline.resummarize.state import DATASET, SUMMARY, Found, State, Version
 from pipeline.storage import Location
 from pipeline.workers import Pool
 
@@ -75,12 +75,18 @@ def look(
     vanished or shrank, unless `allow_rewrite`, and where no version is whole.
     """
     state.agree_on(config.lasting)
-    found = state.find()
+    in_log = find_files(logs, Format.AUTO)
+    glance = state.find(read=False)  # which will do where nothing is new
+    changes = _changes(glance, in_log)
+    found = state.find() if changes or glance.damage else glance
     previous = found.version
     if found.damage:
+        changes = _changes(found, in_log)
         if previous:
-            state.switch(previous.name, lock)
-            history.record(state.root, history.entry(run, Decision.FELL_BACK, previous.name, reason=found.damage))
+            row = history.entry(run, Decision.FELL_BACK, previous.name, reason=found.damage)
+            with lock.ours():
+                state.switch(previous.name)
+                history.record(state.root, row)
             say(f"{found.damage} Version {previous.name} took its place.")
         elif not allow_rewrite:
             raise InputError(
@@ -88,9 +94,8 @@ def look(
                 f"say --allow-rewrite to make one anew from the log."
             )
     elif previous:
-        history.record(state.root, previous.record)  # the run that published it was killed before it could
-    in_log = find_files(logs, Format.AUTO)
-    changes = Changes.between(previous.files if previous else {}, in_log)
+        with lock.ours():
+            history.record(state.root, previous.record)  # the run that published it was killed before it could
     if not changes:
         return None
     if not allow_rewrite:
@@ -125,8 +130,12 @@ def resummarize(
     """
     started = time.perf_counter()
     state, previous = turn.state, turn.previous
-    folder = state.begin(turn.name, turn.plan)
+    with lock.ours():
+        folder = state.begin(turn.name, turn.plan)
     made = _dataset(turn, folder, config, report)
+    # Of a dataset made anew, tonight's users come with what they have in the new files only, else with all that they
+    # ever did: two figures that are not to be compared. With a window it is the first every night.
+    alike = not turn.anew or config.window is not None
     with Pool() as pool:
         _distill(turn, made.dataset, folder, config, pool, memory, report)
         verdict = judge(
@@ -135,19 +144,21 @@ def resummarize(
             pool,
             old=state.address(previous.folder / SUMMARY) if previous else None,
             fresh=made.fresh,
-            last_night=_last_night(previous),
+            last_night=last_night(previous.record) if previous else None,
+            alike=alike,
             tolerance=config.tolerance,
             report=report,
         )
     row = _row(turn, made, verdict, run, seconds=time.perf_counter() - started)
-    if verdict.objection:
-        folder.remove()
-    else:
-        for left in (_FRESH, _MADE):
-            (folder / left).remove()
-        state.publish(folder, row, lock)
-    history.record(state.root, row)
-    state.prune(config.keep)
+    with lock.ours():  # else these are another run's by now: it goes on with the same folder
+        if verdict.objection:
+            folder.remove()
+        else:
+            for left in (_FRESH, _MADE):
+                (folder / left).remove()
+            state.publish(folder, row)
+        history.record(state.root, row)
+        state.prune(config.keep)
     current = previous.record if verdict.objection and previous else row
     report("Current version", 1, 1, {"hours old": history.hours_since(current)})
     return row
@@ -160,15 +171,23 @@ def roll_back(state: State, to: str | None, lock: Lock, run: str) -> dict[str, A
     """
     named = state.pointed_at()
     if to is None:
-        to = state.parent(named) if named else None
+        if named is None:
+            raise InputError(f"{state.root} has no current version, or cannot tell: say --to which it shall be.")
+        to = state.parent(named)
         if to is None:
-            raise InputError(f"{state.root} has no version before {named or 'the first'}.")
+            raise InputError(f"{state.root} has no version before {named}.")
     if to == named:
         raise InputError(f"{state.root} is at version {to} already.")
-    state.switch(state.version(to).name, lock)
+    to = state.version(to).name
     row = history.entry(run, Decision.ROLLED_BACK, to, **{"from": named})
-    history.record(state.root, row)
+    with lock.ours():
+        state.switch(to)
+        history.record(state.root, row)
     return row
+
+
+def _changes(found: Found, in_log: Sequence[FoundFile]) -> Changes:
+    return Changes.between(found.version.files if found.version else {}, in_log)
 
 
 def _dataset(turn: Turn, folder: Location, config: ResummarizeConfig, report: Report) -> _Made:
@@ -224,12 +243,6 @@ def _distill(
         distill(dataset, writer, how, pool, warm_start=before, report=report)
 
 
-def _last_night(previous: Version | None) -> float | None:
-    """What the published summary did on the night that it was made in."""
-    fresh = previous.record["quality"]["fresh"] if previous else None
-    return fresh["new"] if fresh else None
-
-
 def _row(turn: Turn, made: _Made, verdict: Verdict, run: str, *, seconds: float) -> dict[str, Any]:
     decision = Decision.KEPT if verdict.objection else Decision.PUBLISHED
     current = turn.previous.name if turn.previous and verdict.objection else turn.name
@@ -241,10 +254,16 @@ def _row(turn: Turn, made: _Made, verdict: Verdict, run: str, *, seconds: float)
         reason=verdict.objection,
         files={"new": len(changes.new), "grown": len(changes.grown)}
         | {"rewritten": len(changes.rewritten), "vanished": len(changes.vanished)},
+        anew=turn.anew,
         rows=made.rows,
+        added=_interactions(made.dataset) - (_interactions(turn.previous.dataset) if turn.previous else 0),
         dropped=dict(made.dropped),
         users=made.dataset.num_users,
         items=made.dataset.num_items,
         quality=verdict.to_json(),
         seconds=round(seconds, 1),
     )
+
+
+def _interactions(dataset: Dataset) -> int:
+    return sum(int(dataset.manifest.counts[part]) for part in PARTS)

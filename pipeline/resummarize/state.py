@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.artefact import CURRENT, VERSIONS, Artefact, Kind
 from pipeline.dataset import Dataset
 from pipeline.errors import InputError
-from pipeline.resummarize.lock import GUARD, LOCK, Lock
+from pipeline.resummarize.lock import LOCK
 from pipeline.resummarize.partitions import Partition, from_json
 from pipeline.storage import Location
 
@@ -66,7 +67,7 @@ class Found:
 
 
 class State:
-    """The state at an address. What changes it is to be called under its lock."""
+    """The state at an address. What changes it is to be called within `Lock.ours`."""
 
     def __init__(self, uri: str) -> None:
         self.root = Location.of(uri)
@@ -77,10 +78,9 @@ class State:
         """The state at `uri`; `new`: or where one may begin. Raises `InputError` for what is not one of this format."""
         state = cls(uri)
         if not (state.root / _STATE).exists():
-            ours = {(state.root / name).path for name in (LOCK, GUARD)}
             if not new:
                 raise InputError(f"There is no state of infrec resummarize at {state.root}.")
-            if state.root.info().is_file or any(file.path not in ours for file in state.root.files()):
+            if state.root.info().is_file or any(_is_foreign(file.name) for file in state.root.files()):
                 raise InputError(
                     f"{state.root} exists and is not a state of infrec resummarize: choose another --state."
                 )
@@ -93,7 +93,7 @@ class State:
     def agree_on(self, options: Mapping[str, Any]) -> None:
         """Keep the options for all runs to come; raises `InputError` for others than those of the runs before."""
         ours = json.loads(json.dumps(options))
-        if self.pointed_at() or self._names():
+        if (self.root / CURRENT).exists() or self._names():
             theirs = _json(self.root / _STATE)["options"]
             differences = [name for name in ours if ours[name] != theirs.get(name)]
             if differences:
@@ -105,9 +105,10 @@ class State:
             (self.root / _STATE).write(json.dumps({"format": STATE_FORMAT, "options": ours}, indent=1).encode())
 
     def pointed_at(self) -> str | None:
-        """The version that `current` names."""
-        file = self.root / CURRENT
-        return _json(file).get("version") if file.exists() else None
+        """The version that `current` names; None where it names none, or is damaged."""
+        with suppress(InputError):
+            return self._pointer()
+        return None
 
     def folder(self, name: str) -> Location:
         return self.root / VERSIONS / name
@@ -117,34 +118,35 @@ class State:
         base, mark, how = self._uri.partition("?")
         return base.rstrip("/") + place.path.removeprefix(self.root.path) + mark + how
 
-    def find(self) -> Found:
-        """The current version, every byte of it checked; where it is damaged, the last one before it that is whole."""
+    def find(self, *, read: bool = True) -> Found:
+        """The current version, every byte of it checked (of what is not `read`, that it is there and as large as it
+        should be); where it is damaged, the last one before it that is whole."""
         try:
-            named, damage = self.pointed_at(), None
+            named, damage = self._pointer(), None
         except InputError as error:
             named, damage = None, str(error)
         if named:
             try:
-                return Found(self.version(named))
+                return Found(self.version(named, read=read))
             except InputError as error:
                 damage = str(error)
         for name in reversed(self._names()):
             if named and name >= named:
                 continue
             try:
-                return Found(self.version(name), damage or f"{self.root / CURRENT} is missing.")
+                return Found(self.version(name, read=read), damage or f"{self.root / CURRENT} is missing.")
             except InputError as error:
                 damage = damage or str(error)
         return Found(None, damage)
 
-    def version(self, name: str) -> Version:
-        """A version, every byte of it checked. Raises `InputError` where it is not whole."""
+    def version(self, name: str, *, read: bool = True) -> Version:
+        """A version, checked as by `find`. Raises `InputError` where it is not whole."""
         folder = self.folder(name)
         if not (folder / _VERSION).exists():
             raise InputError(f"{folder} is not a whole version: it has no {_VERSION}.")
         record, plan = _json(folder / _VERSION), _json(folder / _PLAN)
         dataset, summary = Dataset.open(folder / DATASET), Artefact.open(folder / SUMMARY, Kind.SUMMARY)
-        for artefact in (dataset.artefact, summary):  # less than distilling is about to read
+        for artefact in (dataset.artefact, summary) if read else ():  # less than distilling is about to read
             for file in artefact.manifest.files:
                 artefact.read(file)
         return Version(folder, plan["parent"], from_json(plan["files"]), record, dataset, summary)
@@ -172,19 +174,24 @@ class State:
         (folder / _PLAN).write(content)
         return folder
 
-    def publish(self, folder: Location, record: Mapping[str, Any], lock: Lock) -> None:
+    def publish(self, folder: Location, record: Mapping[str, Any]) -> None:
         """Declare a version whole and let it be the current one."""
-        with lock.ours():
-            (folder / _VERSION).write(json.dumps(record, indent=1, ensure_ascii=False).encode())
-            self._point_at(folder.name)
+        (folder / _VERSION).write(json.dumps(record, indent=1, ensure_ascii=False).encode())
+        self.switch(folder.name)
 
-    def switch(self, name: str, lock: Lock) -> None:
-        """Let another version be the current one."""
-        with lock.ours():
-            self._point_at(name)
-
-    def _point_at(self, name: str) -> None:
+    def switch(self, name: str) -> None:
+        """Let a version be the current one."""
         (self.root / CURRENT).write(json.dumps({"version": name}).encode())
+
+    def _pointer(self) -> str | None:
+        """The version that `current` names, if there is one. Raises `InputError` where it is damaged."""
+        file = self.root / CURRENT
+        if not file.exists():
+            return None
+        name = _json(file).get("version")
+        if not (isinstance(name, str) and name.isdecimal()):
+            raise InputError(f"{file} is damaged: it names no version.")
+        return name
 
     def prune(self, keep: int) -> list[str]:
         """Remove all versions but the last `keep` of those that led to the current one; their names."""
@@ -207,6 +214,11 @@ class State:
             for file in versions.files()
             if file.name == _VERSION and file.parent.parent.path == versions.path
         )
+
+
+def _is_foreign(name: str) -> bool:
+    """Whether a file is neither the lock nor hidden, as the lock's guard and what killed writers leave are."""
+    return name != LOCK and not name.startswith(".")
 
 
 def _json(file: Location) -> dict[str, Any]:
