@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs import console
-from jobs.options import Address, Cpus, Debug, Json, MemoryLimit, Seed, bytes_of
+from jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, Seed, bytes_of
 from pipeline.errors import Kept
 from pipeline.resummarize import ResummarizeConfig, State, hold, look
 from pipeline.resummarize import resummarize as make_next_version
@@ -51,6 +51,7 @@ def resummarize(
     debug: Debug = False,
     address: Address = None,
     cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """Fold what is new in a log into the dataset, distill from the last summary on, and publish what is not worse.
 
@@ -79,7 +80,7 @@ def resummarize(
         if turn is None:
             _say_that_nothing_is_new(place, as_json=as_json)
             return
-        with ray_session(address=address, cpus=cpus) as cluster, console.progress() as report:
+        with ray_session(address=address, cpus=cpus, gpus=gpus) as cluster, console.progress() as report:
             row = make_next_version(turn, config, lock, run, memory=limit or cluster.memory, report=report)
             if row["decision"] == Decision.KEPT:  # no success, in the metrics as well
                 _show(place, row, as_json=as_json)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import typer
 
 from jobs import console
-from jobs.options import Address, Cpus, Debug, Json, Overwrite, Seed, bytes_of, numbers_of
+from jobs.options import Address, Cpus, Debug, Gpus, Json, Overwrite, Seed, bytes_of, numbers_of
 from pipeline.artefact import Artefact, ArtefactWriter, Kind, unfinished
 from pipeline.dataset import Dataset
 from pipeline.distillation import Method
@@ -70,6 +70,7 @@ def sweep(
     debug: Debug = False,
     address: Address = None,
     cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """Make summaries of many budgets by several methods, and say how few synthetic users are enough.
 
@@ -99,7 +100,7 @@ def sweep(
     purpose = {"dataset": data.manifest.fingerprint(), **config.described}
     writer = ArtefactWriter(out, Kind.SWEEP, purpose=purpose, overwrite=overwrite, keep_unfinished=True)
     share = Share(cpus=trial_cpus, gpus=trial_gpus)
-    with writer, ray_session(address=address, cpus=cpus), console.progress() as report:
+    with writer, ray_session(address=address, cpus=cpus, gpus=gpus), console.progress() as report:
         made, findings = run_sweep(data, writer, config, share, memory_limit=limit, report=report)
     _show(made, findings, seconds=time.perf_counter() - started, as_json=as_json)
 
