@@ -50,7 +50,7 @@ def _kept_actors() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pool(cluster: Cluster) -> Iterator[Pool]:
-    """Actors on both CPUs: a module that uses them can run no Ray tasks."""
+    """Actors for the tests of a module that call the pipeline and not a job."""
     with Pool() as pool:
         yield pool
 
