@@ -66,7 +66,7 @@ class _Group(TyperGroup):
         self.commands = _Commands()  # type: ignore[assignment]  # which nothing adds to
 
 
-app = typer.Typer(name="infrec", cls=_Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app = typer.Typer(name="infrec", cls=_Group, add_completion=False, rich_markup_mode=None)
 
 
 def _begin(context: typer.Context, log_format: LogFormat) -> LogFormat:
@@ -100,7 +100,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one job and return its exit code; `--debug` anywhere shows the traceback of an error."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     console.begin(Run.of("infrec"))
     return console.ended(_exit_code(arguments, debug="--debug" in arguments))
 

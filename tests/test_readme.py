@@ -46,3 +46,9 @@ def test_every_job_is_in_the_readme_and_has_help(job: str, capsys: pytest.Captur
     assert f"`{job}" in README.read_text() or f"make {job}" in README.read_text()
     assert main([job, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"Usage: infrec {job}")
+
+
+def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Usage: infrec [OPTIONS] COMMAND") and not printed.err
