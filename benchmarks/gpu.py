@@ -39,7 +39,7 @@ from benchmarks.device_rates import (
     say,
     seconds,
 )
-from kernels.distillation import Batch, accelerator_block_gradients, summary_dual
+from kernels.distillation import Batch, Gradients, InnerModel, UsersLoss
 from kernels.inner_products import accelerator_inner_products, dense_inner_products, product_operand
 from kernels.kernel_matrix import KernelRows, kernel_block
 from kernels.normalisation import DegreeNormalisation, Exponents
@@ -210,32 +210,39 @@ def step(users: int, items: int, sizes: Sizes, rates: dict[str, Any], checks: Ch
     batch = Batch(context, chosen_entries(rows, dropped), context, np.ones(users, np.float32))
     logits, sampler = jnp.asarray(users_rows(budget, items).toarray()), Sampler(draws=sizes.draws)
 
-    def sample_and_solve(logits: Array) -> tuple[Array, Array]:
-        summary = sampler(logits, jax.random.key(0))
-        return summary, summary_dual(NETWORK, summary, STEP_LAMBDA)
+    @jax.jit
+    def forward(logits: Array) -> tuple[InnerModel, Any]:
+        summary, through_sampler = jax.vjp(partial(sampler.__call__, key=jax.random.key(0)), logits)
+        return InnerModel.of(NETWORK, summary, STEP_LAMBDA), through_sampler
 
-    forward = jax.jit(lambda logits: jax.vjp(sample_and_solve, logits))
-    back = jax.jit(lambda pull_back, cotangents: pull_back(cotangents)[0])
-    (summary, dual), pull_back = forward(logits)
-    on_users = partial(accelerator_block_gradients, NETWORK, np.asarray(summary), np.asarray(dual), batch)
-    _, d_dual, d_summary = on_users()
+    @jax.jit
+    def back(through_sampler: Any, model: InnerModel, gradients: Gradients) -> Array:
+        return through_sampler(model.pull_back(NETWORK, STEP_LAMBDA, gradients))[0]
+
+    def on_users(model: InnerModel, factors: Any = jnp.bfloat16) -> Gradients:
+        on_host = InnerModel(*(np.asarray(array) for array in model))
+        return UsersLoss(NETWORK, on_host, factors=factors).gradients(batch)
 
     def whole() -> Array:
-        (summary, dual), pull_back = forward(logits)
-        _, d_dual, d_summary = accelerator_block_gradients(NETWORK, np.asarray(summary), np.asarray(dual), batch)
-        return back(pull_back, (jnp.asarray(d_summary), jnp.asarray(d_dual)))
+        model, through_sampler = forward(logits)
+        return back(through_sampler, model, on_users(model))
 
+    model, through_sampler = forward(logits)
+    gradients = on_users(model)
     gradient = np.asarray(whole())
     checks[f"gradients of {users} × {items} are finite"] = bool(np.isfinite(gradient).all() and gradient.any())
     taken = {
         "sample_and_solve": seconds(forward, logits),
-        "users": seconds(on_users),
-        "pull_back": seconds(back, pull_back, (jnp.asarray(d_summary), jnp.asarray(d_dual))),
+        "users": seconds(on_users, model),
+        "users_in_fp32": seconds(on_users, model, jnp.float32),
+        "pull_back": seconds(back, through_sampler, model, gradients),
         "whole": seconds(whole),
     }
     # 5 products for the users, 4 in the sampler, 6 of budget² × items in K_SS and the solve, there and back
     flops = 2e-12 * budget * items * (5 * users + 4 * sizes.draws + 6 * budget)
-    floor = flops / rates["fp32"]["tflops"]
+    # 3 of the users' in bfloat16
+    rounded = 2e-12 * budget * items * 3 * users
+    floor = (flops - rounded) / rates["fp32"]["tflops"] + rounded / rates["bf16→fp32"]["tflops"]
     say(f"step, budget {budget}, {users:,} users × {items:,} items, ms:")
     shown = {**taken, "floor": floor}
     say("  " + ", ".join(f"{name.replace('_', ' ')} {1e3 * value:.2f}" for name, value in shown.items()))

@@ -1,13 +1,7 @@
 """The inner problem of Distill-CF, step by step: a summary is drawn from its logits and solved, and the way back.
 
-With S drawn by `kernels.sampler` and M = K_SS + c·1, the scores of the loss are made from κα = κM⁻¹S. From dS and d(κα)
-the way back is
-
-    Y = M⁻¹ d(κα),   dM = −Y (κα)ᵀ,   dS += κY + (dG + dGᵀ + 2 diag(d|s|²)) S,
-
-where dG and d|s|² are what dM is to the inner products G = S Sᵀ and to their diagonal (through the kernel, in JAX: of
-m × m it has little to do), and then through the sampler. On a CPU the products are NumPy's, on all cores; on an
-accelerator all of it is one compiled function of the formulas in `kernels.distillation`.
+S is drawn by `kernels.sampler`, its ∞-AE trained and pulled back by the formulas in `kernels.distillation`; the loss is
+one of κP. On a CPU the products are NumPy's, on all cores; on an accelerator all of it is compiled.
 """
 
 from __future__ import annotations
@@ -18,11 +12,10 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float32
 
-from kernels.distillation import kernel_of_products, summary_dual, with_ridge
+from kernels.distillation import Gradients, InnerModel, mixing, regularised_kernel
 from kernels.ntk import NTK
 from kernels.sampler import Sampler, Union, fill_with_noise, over_greatest
 from kernels.tiles import Each, NotPositiveDefinite, inverse_factor, on_all_cores, one_blas_thread
@@ -39,12 +32,10 @@ Matrix = Float32[np.ndarray, "budget items"]
 class Sampled(NamedTuple):
     """A summary, drawn and solved, and the way back to the logits."""
 
-    summary: Matrix
-    """S."""
-    dual: Matrix
-    """κα, as the loss sees it; not finite where M is not definite."""
-    pull_back: Callable[[Matrix, Matrix], Matrix]
-    """From dS and d(κα) to dL."""
+    model: InnerModel
+    """As the loss sees it, its scores κ times as great; not finite where M is not definite."""
+    pull_back: Callable[[Gradients], Matrix]
+    """From the gradients of all users to dL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,36 +74,40 @@ class InnerStep:
             drawn = self._drawn(logits, step, each)
             summary = _cut_off(drawn)
             regression = _Regression.of(self.ntk, summary, lam, each)
-            dual = self.sharpness * regression.solve(summary, each)
+            beta = regression.whiten(summary, each)
         groups = self.sampler.group_rows(len(summary))
 
-        def pull_back(d_summary: Matrix, d_dual: Matrix) -> Matrix:
-            d_logits = np.empty_like(summary)
+        def pull_back(gradients: Gradients) -> Matrix:
+            d_logits, d_beta = np.empty_like(summary), gradients.coefficients
 
             @_UNBOUNDED
             def through_sampler(group: int) -> None:
                 rows = groups[group]
-                cotangent = d_summary[rows] + self.sharpness * y[rows]
-                cotangent += mixing[rows] @ summary
+                cotangent = mixed[rows] @ summary
+                cotangent += gradients.summary[rows]
+                cotangent += through_targets[rows]
                 cotangent *= summary[rows] < 1.0
                 d_logits[rows] = drawn[group].pull_back(cotangent, self.sampler.temperature)
 
             with on_all_cores() as each:
-                y = regression.solve(d_dual, each)
-                mixing = regression.pull_back(-_product(y, dual.T, each))
+                through_targets = regression.transposed_whiten(d_beta, each)
+                mixed = regression.pull_back(_product(d_beta, beta.T, each))
+                mixed += 2 * np.diag(gradients.squares)
                 each(through_sampler, range(len(groups)))
             return d_logits
 
-        return Sampled(summary, dual, pull_back)
+        return Sampled(InnerModel(summary, regression.inverse_factor, beta).sharper(self.sharpness), pull_back)
 
     def _on_accelerator(self, logits: Matrix, lam: float, step: int) -> Sampled:
         with one_blas_thread:  # where the driver has a CPU alone, JAX's Cholesky runs on it
-            (summary, dual), back = self._differentiable(logits, jnp.float32(lam), self._key(step))
+            summary, through_sampler = self._sample_with_way_back(logits, self._key(step))
+            model = _trained(self.ntk, summary, lam)
 
-            def pull_back(*cotangents: Matrix) -> Matrix:
-                return np.asarray(_pulled_back(back, cotangents))
+            def pull_back(gradients: Gradients) -> Matrix:
+                return np.asarray(_pulled_back(self.ntk, through_sampler, model, lam, gradients))
 
-            return Sampled(np.asarray(summary), np.asarray(dual), pull_back)
+            on_host = InnerModel(*(np.asarray(array) for array in model))
+            return Sampled(on_host.sharper(self.sharpness), pull_back)
 
     def _key(self, step: int) -> Array:
         return jax.random.fold_in(jax.random.key(self.seed), step)
@@ -122,12 +117,8 @@ class InnerStep:
         return jax.jit(self.sampler.__call__)
 
     @cached_property
-    def _differentiable(self) -> Any:
-        def sample_and_solve(logits: Array, lam: Array, key: Array) -> tuple[Array, Array]:
-            summary = self.sampler(logits, key)
-            return summary, self.sharpness * summary_dual(self.ntk, summary, lam)
-
-        return jax.jit(lambda logits, lam, key: jax.vjp(partial(sample_and_solve, lam=lam, key=key), logits))
+    def _sample_with_way_back(self) -> Any:
+        return jax.jit(lambda logits, key: jax.vjp(partial(self.sampler.__call__, key=key), logits))
 
 
 def _cut_off(drawn: list[Union]) -> Matrix:
@@ -137,28 +128,32 @@ def _cut_off(drawn: list[Union]) -> Matrix:
     return summary
 
 
-_pulled_back = jax.jit(lambda pull_back, cotangents: pull_back(cotangents)[0])
+_trained = jax.jit(InnerModel.of, static_argnums=0)
+
+
+@partial(jax.jit, static_argnames="ntk")
+def _pulled_back(ntk: NTK, through_sampler: Any, model: InnerModel, lam: Array, gradients: Gradients) -> Array:
+    d_logits: Array = through_sampler(model.pull_back(ntk, lam, gradients))[0]
+    return d_logits
 
 
 def solve_summary(ntk: NTK, summary: Matrix, lam: float) -> Matrix:
     """α of a summary; not finite where M is not definite. Its bytes do not depend on the number of cores."""
     if jax.default_backend() != "cpu":
-        return np.asarray(_dual(ntk, summary, lam))
+        return np.asarray(_trained(ntk, summary, lam).dual())
     with on_all_cores() as each:
-        return _Regression.of(ntk, summary, lam, each).solve(summary, each)
-
-
-_dual = jax.jit(summary_dual, static_argnames="ntk")
+        regression = _Regression.of(ntk, summary, lam, each)
+        return regression.transposed_whiten(regression.whiten(summary, each), each)
 
 
 @dataclass(frozen=True)
 class _Regression:
     """M of a summary, factorised."""
 
-    inverse_factor: Float32[np.ndarray, "budget budget"] | None
-    """Of Cholesky, lower; None where there is none."""
+    inverse_factor: Float32[np.ndarray, "budget budget"]
+    """L⁻¹; all NaN where there is none."""
     pull_back: Callable[[Float32[np.ndarray, "budget budget"]], Float32[np.ndarray, "budget budget"]]
-    """From dM to dG + dGᵀ + 2 diag(d|s|²)."""
+    """From dβ βᵀ to dG + dGᵀ + 2 diag(d|s|²)."""
 
     @classmethod
     def of(cls, ntk: NTK, summary: Matrix, lam: float, each: Each) -> _Regression:
@@ -166,45 +161,34 @@ class _Regression:
         inner = sum(each(lambda columns: summary[:, columns] @ summary[:, columns].T, _pieces(items)))
         arguments = inner, np.einsum("ui,ui->u", summary, summary), np.float32(lam)
         matrix = np.asarray(_regularised_kernel(ntk, items, *arguments))
-
-        def pull_back(d_matrix: np.ndarray) -> np.ndarray:
-            return np.asarray(_mixing(ntk, items, *arguments, d_matrix))
-
         try:
-            return cls(inverse_factor(matrix, slice(0, len(matrix))), pull_back)
+            inverse = inverse_factor(matrix, slice(0, len(matrix)))
         except NotPositiveDefinite:
-            return cls(None, pull_back)
+            inverse = np.full_like(matrix, np.nan)
 
-    def solve(self, right: Matrix, each: Each) -> Matrix:
-        """M⁻¹ right = L⁻ᵀ (L⁻¹ right), by the pieces of L⁻¹ that are not 0: faster than LAPACK's triangular solves."""
-        inverse = self.inverse_factor
-        if inverse is None:
-            return np.full_like(right, np.nan)
-        half, solution = np.empty(right.shape, right.dtype), np.empty(right.shape, right.dtype)
-        pieces = _pieces(len(right))
-        # The longest first, so that no core waits for the last one
-        each(lambda i: np.matmul(inverse[i, : i.stop], right[: i.stop], out=half[i]), pieces[::-1])
-        each(lambda i: np.matmul(inverse[i.start :, i].T, half[i.start :], out=solution[i]), pieces)
-        return solution
+        def pull_back(outer: np.ndarray) -> np.ndarray:
+            return np.array(_mixing(ntk, items, *arguments, -(inverse.T @ outer @ inverse)))
+
+        return cls(inverse, pull_back)
+
+    # By the pieces of L⁻¹ that are not 0: faster than LAPACK's triangular solves. The longest piece first, so that no
+    # core waits for the last one.
+
+    def whiten(self, right: Matrix, each: Each) -> Matrix:
+        """L⁻¹ right."""
+        inverse, result = self.inverse_factor, np.empty(right.shape, right.dtype)
+        each(lambda i: np.matmul(inverse[i, : i.stop], right[: i.stop], out=result[i]), _pieces(len(right))[::-1])
+        return result
+
+    def transposed_whiten(self, right: Matrix, each: Each) -> Matrix:
+        """L⁻ᵀ right."""
+        inverse, result = self.inverse_factor, np.empty(right.shape, right.dtype)
+        each(lambda i: np.matmul(inverse[i.start :, i].T, right[i.start :], out=result[i]), _pieces(len(right)))
+        return result
 
 
-def _regularised(
-    ntk: NTK, items: int, inner: Float[Array, "budget budget"], squares: Float[Array, " budget"], lam: float | Array
-) -> Float[Array, "budget budget"]:
-    return with_ridge(kernel_of_products(ntk, inner, squares, items=items), lam)
-
-
-_regularised_kernel = jax.jit(_regularised, static_argnums=(0, 1))
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _mixing(
-    ntk: NTK, items: int, inner: Array, squares: Array, lam: Array, d_matrix: Array
-) -> Float[Array, "budget budget"]:
-    _, pull_back = jax.vjp(lambda inner, squares: _regularised(ntk, items, inner, squares, lam), inner, squares)
-    d_inner, d_squares = pull_back(d_matrix)
-    mixing: Array = d_inner + d_inner.T + 2 * jnp.diag(d_squares)
-    return mixing
+_regularised_kernel = jax.jit(regularised_kernel, static_argnums=(0, 1))
+_mixing = jax.jit(mixing, static_argnums=(0, 1))
 
 
 def _product(

@@ -1,158 +1,89 @@
 """The multinomial loss of blocks of users whose scores are a product, and its gradient by hand.
 
-With scores P = K α (users × items), a target set T_u, a weight w_u and items E_u that are left out of the softmax,
+With scores P = Φ β (users × items), a target set T_u, a weight w_u and items E_u that are left out of the softmax,
 
     loss = Σ_u w_u [ |T_u| · log Σ_{i∉E_u} exp P_ui − Σ_{i∈T_u} P_ui ],
-    dP_ui = w_u [ |T_u| exp(P_ui)/Σ_{j∉E_u} exp(P_uj) − 1[i∈T_u] ]  (0 where i∈E_u),   dK = dP αᵀ,   dα = Kᵀ dP.
+    dP_ui = w_u [ |T_u| exp(P_ui)/Σ_{j∉E_u} exp(P_uj) − 1[i∈T_u] ]  (0 where i∈E_u),   dΦ = dP βᵀ,   dβ = Φᵀ dP.
 
-Three matrix products are the heavy work; targets and left-out items are sparse; P and dP share one block's memory. On a
-CPU the products are NumPy's, which are twice as fast as XLA's there; an accelerator has the same in JAX.
+Three matrix products are the heavy work. Processors multiply bfloat16 twice (CPUs) to sixteen times (GPUs) as fast as
+float32, so the factors may be rounded to it, by up to 2⁻⁹ of each; sums are of float32. Whoever rounds them sees to it
+that nothing cancels in the products: `kernels.distillation` whitens Φ and β.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Array, Float, Int
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int8
 
-_BLOCK_ENTRIES = 1 << 21
-"""Entries of a block of P: 8 MB."""
-_CACHED_ENTRIES = 1 << 17
-"""Entries on which the element-wise work is done at once: half a MB stays in a core's L2."""
-_PRECISION = jax.lax.Precision.HIGHEST
+from kernels.inner_products import dense_on_device
+from kernels.sparse import rows_of_entries
+
+
+class Factor(NamedTuple):
+    """A matrix that is multiplied from both sides, laid out row by row both ways.
+
+    XLA's product for CPUs is at half its speed where it has to transpose a factor of bfloat16.
+    """
+
+    matrix: Float[Array, "rows columns"]
+    transposed: Float[Array, "columns rows"]
+
+    @classmethod
+    def of(cls, matrix: Float[Array, "rows columns"], dtype: DTypeLike) -> Factor:
+        """The matrix, rounded."""
+        rounded = matrix.astype(dtype)
+        return cls(rounded, rounded.T)
+
+
+def marks(targets: sp.csr_array, left_out: sp.csr_array) -> Int8[Array | np.ndarray, "users items"]:
+    """1 at targets, −1 at items that are left out, else 0: dense, of disjoint binary CSR matrices."""
+    if jax.default_backend() != "cpu":
+        return dense_on_device(targets) - dense_on_device(left_out)
+    users, items = targets.shape
+    dense = np.zeros(users * items, np.int8)
+    for matrix, mark in ((targets, 1), (left_out, -1)):
+        dense[rows_of_entries(matrix) * items + matrix.indices] = mark
+    return dense.reshape(users, items)
 
 
 class Gradients(NamedTuple):
-    """The loss of some users, added up, and its derivatives."""
+    """The loss of some users and its derivatives."""
 
-    loss: float
-    kernel: Float[np.ndarray, "users budget"]
-    dual: Float[np.ndarray, "budget items"]
+    losses: Float[Array, " users"]
+    """Of each user, weighted."""
+    phi: Float[Array, "users budget"]
+    beta: Float[Array, "budget items"]
 
 
-def multinomial_gradients(
-    kernel: Float[np.ndarray, "users budget"],
-    dual: Float[np.ndarray, "budget items"],
-    targets: sp.csr_array,
-    left_out: sp.csr_array,
-    weights: Float[np.ndarray, " users"],
+@partial(jax.jit, donate_argnames="d_beta")
+def add_multinomial_gradients(
+    d_beta: Float[Array, "budget items"],
+    phi: Factor,
+    beta: Factor,
+    marked: Int8[Array, "users items"],
+    counts: Float[Array, " users"],
+    weights: Float[Array, " users"],
 ) -> Gradients:
-    """The loss and its gradients, on this CPU; a user without targets contributes nothing.
+    """The losses of a block of users and dΦ; their dβ is added to `d_beta`, whose dtype the sums have.
 
-    `targets` and `left_out` are binary CSR, users × items, and disjoint.
+    `marked` is 1 at targets, `counts` of them a user, and −1 at items that are left out. A user without targets
+    contributes nothing.
     """
-    users, items = targets.shape
-    height = min(max(1, _BLOCK_ENTRIES // items), max(1, users))
-    d_kernel = np.empty_like(kernel)
-    d_dual = np.zeros_like(dual)
-    scores, share = np.empty((height, items), kernel.dtype), np.empty_like(dual)
-    loss = 0.0
-    for start in range(0, users, height):
-        rows = slice(start, min(start + height, users))
-        block = scores[: rows.stop - rows.start]
-        np.matmul(kernel[rows], dual, out=block)
-        part, scale = _exponentials_in_place(block, targets[rows], left_out[rows], weights[rows])
-        loss += part
-        d_dual += np.matmul((scale * kernel[rows]).T, block, out=share)
-        np.matmul(block, dual.T, out=d_kernel[rows])
-        d_kernel[rows] *= scale
-    return Gradients(loss, d_kernel, d_dual)
-
-
-def _exponentials_in_place(
-    scores: Float[np.ndarray, "users items"],
-    targets: sp.csr_array,
-    left_out: sp.csr_array,
-    weights: Float[np.ndarray, " users"],
-) -> tuple[float, Float[np.ndarray, "users 1"]]:
-    """P ← dP/s, where s (users × 1) is a factor of each row; the loss, summed in float64, and s.
-
-    s = w |T|/Σ exp P: who multiplies dP by something thin applies it there, for less.
-    """
-    users, items = scores.shape
-    sizes, flat = np.diff(targets.indptr), scores.reshape(-1)
-    wanted = _flat_indices(targets)
-    reached = np.add.reduceat(np.append(flat[wanted], 0.0), targets.indptr[:-1], dtype=np.float64) * (sizes > 0)
-    flat[_flat_indices(left_out)] = -np.inf
-    most, total, ones = np.empty((users, 1), scores.dtype), np.empty(users, scores.dtype), np.ones(items, scores.dtype)
-    height = max(1, _CACHED_ENTRIES // items)
-    for start in range(0, users, height):
-        rows = slice(start, start + height)
-        block = scores[rows]
-        np.max(block, axis=1, keepdims=True, out=most[rows])
-        np.maximum(most[rows], np.finfo(block.dtype).min, out=most[rows])  # everything is left out: the row becomes 0
-        block -= most[rows]
-        np.exp(block, out=block)
-        np.matmul(block, ones, out=total[rows])  # faster than a sum
-    np.maximum(total, np.finfo(scores.dtype).tiny, out=total)
-    loss = np.dot(weights, sizes * (np.log(total, dtype=np.float64) + most[:, 0]) - reached)
-    flat[wanted] -= np.repeat(total / np.maximum(sizes, 1).astype(total.dtype), sizes)
-    return float(loss), ((sizes * weights).astype(scores.dtype) / total)[:, None]
-
-
-def _flat_indices(matrix: sp.csr_array) -> Int[np.ndarray, " entries"]:
-    """Where the entries lie in the dense matrix, row after row."""
-    users, items = matrix.shape
-    places: np.ndarray = np.repeat(np.arange(users) * items, np.diff(matrix.indptr)) + matrix.indices
-    return places
-
-
-class Entries(NamedTuple):
-    """Where a sparse binary matrix has its ones. An index outside the matrix stands for nothing (padding)."""
-
-    row: Int[Array, " entries"]
-    column: Int[Array, " entries"]
-
-
-@jax.custom_vjp
-def multinomial_loss(
-    kernel: Float[Array, "users budget"],
-    dual: Float[Array, "budget items"],
-    targets: Entries,
-    left_out: Entries,
-    weights: Float[Array, " users"],
-) -> Float[Array, ""]:
-    """The loss in JAX, for accelerators; its gradients are those of `multinomial_gradients`."""
-    return _loss_and_residuals(kernel, dual, targets, left_out, weights)[0]
-
-
-_Residuals = tuple[Float[Array, "users budget"], Float[Array, "budget items"], Float[Array, "users items"]]
-
-
-def _loss_and_residuals(
-    kernel: Float[Array, "users budget"],
-    dual: Float[Array, "budget items"],
-    targets: Entries,
-    left_out: Entries,
-    weights: Float[Array, " users"],
-) -> tuple[Float[Array, ""], _Residuals]:
-    scores = jnp.matmul(kernel, dual, precision=_PRECISION)
-    target_weights = weights.at[targets.row].get(mode="fill", fill_value=0.0)
-    counts = jnp.zeros_like(weights).at[targets.row].add(target_weights, mode="drop")
-    shown = scores.at[left_out.row, left_out.column].set(-jnp.inf, mode="drop")
-    most = shown.max(axis=1, keepdims=True)
-    most = jnp.where(jnp.isfinite(most), most, 0.0)
-    total = jnp.maximum(jnp.exp(shown - most).sum(axis=1, keepdims=True), np.finfo(scores.dtype).tiny)
-    at_targets = scores.at[targets.row, targets.column].get(mode="fill", fill_value=0.0)
-    loss = jnp.sum(counts * (jnp.log(total) + most)[:, 0]) - jnp.sum(target_weights * at_targets)
-    gradient = jnp.exp(shown - most) * (counts[:, None] / total)
-    return loss, (kernel, dual, gradient.at[targets.row, targets.column].add(-target_weights, mode="drop"))
-
-
-def _pull_back(residuals: _Residuals, cotangent: Array) -> tuple[Array, Array, None, None, None]:
-    kernel, dual, gradient = residuals
-    gradient = gradient * cotangent
-    return (
-        jnp.matmul(gradient, dual.T, precision=_PRECISION),
-        jnp.matmul(kernel.T, gradient, precision=_PRECISION),
-        None,
-        None,
-        None,
-    )
-
-
-multinomial_loss.defvjp(_loss_and_residuals, _pull_back)
+    product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST, preferred_element_type=d_beta.dtype)
+    scores = product(phi.matrix, beta.matrix)
+    is_target = marked > 0
+    shown = jnp.where(marked < 0, -jnp.inf, scores)
+    most = jnp.maximum(shown.max(axis=1), np.finfo(scores.dtype).min)  # finite where everything is left out
+    exponentials = jnp.exp(shown - most[:, None])
+    total = jnp.maximum(exponentials.sum(axis=1), np.finfo(scores.dtype).tiny)
+    losses = weights * (counts * (jnp.log(total) + most) - jnp.sum(jnp.where(is_target, scores, 0), axis=1))
+    d_scores = exponentials * (weights * counts / total)[:, None] - jnp.where(is_target, weights[:, None], 0)
+    d_scores = d_scores.astype(phi.matrix.dtype)
+    return Gradients(losses, product(d_scores, beta.transposed), d_beta + product(phi.transposed, d_scores))

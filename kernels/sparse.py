@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 _STRIP = 512
 """Columns at a time, at most; fewer where so many would not stay in the cache."""
@@ -50,6 +50,11 @@ def chosen_entries(matrix: sp.csr_array, entries: Bool[np.ndarray, " entries"]) 
     """The matrix with only those of its entries."""
     indptr = np.concatenate([[0], np.cumsum(entries)])[matrix.indptr].astype(matrix.indptr.dtype)
     return sp.csr_array((matrix.data[entries], matrix.indices[entries], indptr), shape=matrix.shape)
+
+
+def rows_of_entries(matrix: sp.csr_array) -> Int[np.ndarray, " entries"]:
+    """The row of every entry."""
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
 def with_empty_rows(matrix: sp.csr_array, step: int) -> sp.csr_array:

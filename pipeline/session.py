@@ -20,12 +20,20 @@ import psutil
 import ray
 from ray.autoscaler.sdk import request_resources
 
+from pipeline.memory import HEAPS, limit_heaps
+
 # One thread a worker, so that k workers on k cores do not fight and the bytes of a result do not depend on the number
 # of cores. XLA's CPU client takes its thread count from NPROC, BLAS from its own variables; all before the import.
-WORKER_ENVIRONMENT = {"NPROC": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+WORKER_ENVIRONMENT = {
+    "NPROC": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": str(HEAPS),
+}
 
 # The driver's own XLA as well: it splits sums among threads. Its BLAS keeps them, `kernels.tiles` says when it may not.
 os.environ["NPROC"] = "1"
+limit_heaps()
 
 MIB = 1 << 20
 OBJECT_STORE_BYTES = 1024 * MIB

@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels.distillation import (
-    Batch,
-    accelerator_block_gradients,
-    block_gradients,
-    loss_and_gradients,
-    summary_dual,
-    summary_kernel,
-)
+from kernels import distillation
+from kernels.distillation import Batch, InnerModel, UsersLoss
+from kernels.multinomial import add_multinomial_gradients
 from kernels.ntk import NTK
 from tests import oracles
 
@@ -56,70 +51,119 @@ class Problem:
         return Batch(context, sp.csr_array(self.targets), context, self.weights)
 
 
-@pytest.mark.parametrize("route", [block_gradients, accelerator_block_gradients])
-@pytest.mark.parametrize(("x64", "tolerance"), [(True, 1e-7), (False, 1e-3)])
+ROUTES = pytest.mark.parametrize("backend", ["cpu", "gpu"])
+"""A CPU takes the other's route as well."""
+
+
+@ROUTES
+@pytest.mark.parametrize(
+    ("factors", "tolerance"), [(jnp.float64, 1e-7), (jnp.float32, 1e-3), (jnp.bfloat16, 2e-2)], ids=str
+)
 @pytest.mark.parametrize("ntk", [NTK(), NTK(depth=2, b_std=0.3)], ids=["depth 1", "depth 2"])
-def test_block_gradients_are_those_of_the_dense_formula(route: object, x64: bool, tolerance: float, ntk: NTK) -> None:
+def test_gradients_of_users_are_those_of_the_dense_formula(
+    backend: str, factors: type, tolerance: float, ntk: NTK, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(2)
+    whitening, beta = np.tril(rng.normal(size=(BUDGET, BUDGET))), rng.normal(size=(BUDGET, ITEMS))
     with jax.enable_x64(True):
         exact = Problem(np.float64)
-        dual = np.random.default_rng(2).normal(size=(BUDGET, ITEMS))
-        arguments = jnp.asarray(exact.summary), jnp.asarray(dual)
-        loss, (d_summary, d_dual) = jax.value_and_grad(lambda s, a: exact.loss(ntk, s, a), argnums=(0, 1))(*arguments)
-    with jax.enable_x64(x64):
-        problem = Problem(np.float64 if x64 else np.float32)
-        run = block_gradients if route is block_gradients else accelerator_block_gradients
-        found = run(ntk, problem.summary, dual.astype(problem.summary.dtype), problem.batch)
+        loss, (d_summary, d_beta) = jax.value_and_grad(
+            lambda s, beta: exact.loss(ntk, s, jnp.asarray(whitening).T @ beta), argnums=(0, 1)
+        )(jnp.asarray(exact.summary), jnp.asarray(beta))
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    with jax.enable_x64(factors == jnp.float64):
+        problem = Problem(np.float64 if factors == jnp.float64 else np.float32)
+        model = InnerModel(*(x.astype(problem.summary.dtype) for x in (problem.summary, whitening, beta)))
+        found = UsersLoss(ntk, model, factors=factors).gradients(problem.batch)
     assert found.loss == pytest.approx(float(loss), rel=tolerance)
-    np.testing.assert_allclose(found.dual, d_dual, atol=tolerance * np.abs(d_dual).max())
-    np.testing.assert_allclose(found.summary, d_summary, atol=tolerance * np.abs(d_summary).max())
+    np.testing.assert_allclose(found.coefficients, d_beta, atol=tolerance * np.abs(d_beta).max())
+    whole = found.summary + 2 * found.squares[:, None] * problem.summary
+    np.testing.assert_allclose(whole, d_summary, atol=tolerance * np.abs(d_summary).max())
+
+
+@ROUTES
+def test_blocks_of_users_add_up(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Problem(np.float32)
+    batch = Batch(*(sp.vstack([matrix] * 7, format="csr") for matrix in problem.batch[:3]), np.tile(problem.weights, 7))
+    model = InnerModel(problem.summary, np.eye(BUDGET, dtype=np.float32), problem.summary)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    once = UsersLoss(NTK(), model).gradients(problem.batch)
+    for name in ("_CACHED", "_ON_DEVICE"):
+        monkeypatch.setattr(distillation, name, 1)
+    found = UsersLoss(NTK(), model).gradients(batch)  # 280 users in three blocks of up to 128
+    for seven, one in zip(found, once, strict=True):
+        np.testing.assert_allclose(seven, 7 * np.asarray(one), rtol=1e-3, atol=1e-3 * np.abs(one).max())
 
 
 def test_blocks_of_like_size_share_one_compiled_function() -> None:
     """The last block of anything is shorter, and a compilation takes longer than many blocks."""
     problem = Problem(np.float32)
-    dual = np.zeros_like(problem.summary)
-    accelerator_block_gradients(NTK(), problem.summary, dual, problem.batch)
-    compiled = loss_and_gradients._cache_size()
-    shorter = Batch(*(matrix[: USERS - 3] for matrix in problem.batch))
-    found = accelerator_block_gradients(NTK(), problem.summary, dual, shorter)
-    assert loss_and_gradients._cache_size() == compiled
-    assert found.loss == pytest.approx(block_gradients(NTK(), problem.summary, dual, shorter).loss, rel=1e-5)
+    model = InnerModel(problem.summary, np.eye(BUDGET, dtype=np.float32), problem.summary)
+    UsersLoss(NTK(), model).gradients(problem.batch)
+    compiled = add_multinomial_gradients._cache_size()
+    UsersLoss(NTK(), model).gradients(Batch(*(matrix[: USERS - 3] for matrix in problem.batch)))
+    assert add_multinomial_gradients._cache_size() == compiled
 
 
-def test_the_summary_kernel_and_its_dual_are_those_of_the_oracle() -> None:
+def test_a_model_of_a_summary_is_that_of_the_oracle() -> None:
     with jax.enable_x64(True):
         summary = Problem(np.float64).summary[1:]
-        kernel = np.asarray(summary_kernel(NTK(), jnp.asarray(summary)))
-        expected = oracles.ntk_matrix(summary, summary, depth=1, w_std=2**0.5, b_std=0.1).astype(float)
-        np.testing.assert_allclose(kernel, expected, rtol=1e-9)
-        found = summary_dual(NTK(), jnp.asarray(summary), LAM)
-        ridge = LAM * np.trace(expected) / len(expected)
-        np.testing.assert_allclose(found, oracles.ridge_regression(expected, summary, ridge), rtol=1e-6, atol=1e-9)
+        kernel = oracles.ntk_matrix(summary, summary, depth=1, w_std=2**0.5, b_std=0.1).astype(float)
+        ridge = LAM * np.trace(kernel) / len(kernel)
+        model = InnerModel.of(NTK(), jnp.asarray(summary), LAM)
+        factor = np.linalg.inv(model.whitening)
+        np.testing.assert_allclose(factor @ factor.T, kernel + ridge * np.eye(len(kernel)), rtol=1e-9)
+        np.testing.assert_allclose(factor @ model.coefficients, summary, atol=1e-9)
+        np.testing.assert_allclose(model.dual(), oracles.ridge_regression(kernel, summary, ridge), rtol=1e-6, atol=1e-9)
 
 
-def test_the_gradient_through_the_solve_is_that_of_finite_differences() -> None:
+def test_the_gradient_through_model_and_users_is_that_of_finite_differences() -> None:
     with jax.enable_x64(True):
         problem = Problem(np.float64)
         summary = problem.summary[1:]
         direction = np.random.default_rng(4).normal(size=summary.shape)
 
-        def loss(step: jax.Array) -> jax.Array:
+        def loss(step: float) -> float:
             moved = jnp.asarray(summary) + step * direction
-            return problem.loss(NTK(), moved, summary_dual(NTK(), moved, 0.1))
+            return float(problem.loss(NTK(), moved, 3 * InnerModel.of(NTK(), moved, 0.1).dual()))
 
         h = 1e-6
-        expected = (loss(jnp.asarray(h)) - loss(jnp.asarray(-h))) / (2 * h)
-        assert float(jax.grad(loss)(jnp.asarray(0.0))) == pytest.approx(float(expected), rel=1e-5)
+        model = InnerModel.of(NTK(), jnp.asarray(summary), 0.1)
+        sharper = InnerModel(*(np.asarray(array) for array in model)).sharper(3.0)
+        gradients = UsersLoss(NTK(), sharper, factors=jnp.float64).gradients(problem.batch)
+        assert gradients.loss == pytest.approx(loss(0), rel=1e-9)
+        found = np.vdot(model.pull_back(NTK(), 0.1, gradients), direction)
+        assert found == pytest.approx((loss(h) - loss(-h)) / (2 * h), rel=1e-5)
+
+
+@pytest.mark.parametrize("lam", [1e-5, 1e-3])
+def test_rounded_factors_cost_no_more_than_float32_in_the_usual_form(lam: float) -> None:
+    """The scores of a summary at a tiny λ, whose α are hundreds of times as great: why the features are white."""
+    rng = np.random.default_rng(0)
+    popularity = np.minimum(0.9, 0.05 * (rng.pareto(1.0, 300) + 0.05))
+    users = rng.random((400, 300)) < popularity
+    summary = np.clip(popularity + 0.05 * rng.normal(size=(100, 300)), 0, 1)  # much alike
+    with jax.enable_x64(True):
+        model = InnerModel.of(NTK(), jnp.asarray(summary), lam)
+        kernel = oracles.ntk_matrix(users.astype(float), summary, depth=1, w_std=2**0.5, b_std=0.1).astype(float)
+        exact = kernel @ np.asarray(model.dual())
+        white = kernel @ np.asarray(model.whitening).T, np.asarray(model.coefficients)
+        usual = kernel, np.asarray(model.dual())
+
+    def error(left: np.ndarray, right: np.ndarray) -> float:
+        rounded = [np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64) for x in (left, right)]
+        return float(np.abs(rounded[0] @ rounded[1] - exact).max())
+
+    assert error(*white) < 0.01
+    assert error(*usual) > 10 * error(*white)
 
 
 def test_gradients_are_finite_on_duplicate_empty_and_full_rows() -> None:
     problem = Problem(np.float32, kinks=True)
 
-    def through_the_solve(summary: jax.Array) -> jax.Array:
-        return jnp.sum(summary_dual(NTK(), summary, 0.1) ** 2)
-
-    assert np.isfinite(jax.grad(through_the_solve)(jnp.asarray(problem.summary))).all()
     full = np.ones_like(problem.summary)
     for summary in (problem.summary, full, np.zeros_like(full)):
-        for part in block_gradients(NTK(), summary, full, problem.batch):
+        model = InnerModel.of(NTK(), jnp.asarray(summary), 0.1)
+        gradients = UsersLoss(NTK(), InnerModel(*(np.asarray(x) for x in model))).gradients(problem.batch)
+        for part in (*gradients, model.pull_back(NTK(), 0.1, gradients)):
             assert np.isfinite(part).all()

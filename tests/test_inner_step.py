@@ -7,19 +7,36 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels.distillation import summary_dual
+from kernels.distillation import Gradients, InnerModel
 from kernels.inner_step import InnerStep, solve_summary
 from kernels.ntk import NTK
 from kernels.sampler import Sampler, fill_with_noise
 from tests import oracles
 
-BUDGET, ITEMS = 9, 31
+BUDGET, ITEMS, USERS = 9, 31, 20
 LAM = 0.1
 SEED, STEP = 3, 5
 
 
 def inner_step(sampler: Sampler, ntk: NTK = NTK()) -> InnerStep:  # noqa: B008 (frozen)
     return InnerStep(sampler=sampler, ntk=ntk, sharpness=3.0, seed=SEED)
+
+
+def random_loss() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of some users: a kernel with the summary that is held fixed, and dS and dP."""
+    rng = np.random.default_rng(1)
+    shapes = (USERS, BUDGET), (BUDGET, ITEMS), (USERS, ITEMS)
+    kernel, d_summary, d_scores = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+    return kernel, d_summary, d_scores
+
+
+def scores_of(model: InnerModel, kernel: np.ndarray) -> np.ndarray:
+    return np.asarray(kernel @ model.whitening.T @ model.coefficients)
+
+
+def gradients_of(model: InnerModel, kernel: np.ndarray, d_summary: np.ndarray, d_scores: np.ndarray) -> Gradients:
+    d_beta = (kernel @ model.whitening.T).T @ d_scores
+    return Gradients(0.0, d_beta, np.asfortranarray(d_summary), np.zeros(BUDGET, np.float32))
 
 
 @pytest.fixture
@@ -41,41 +58,47 @@ def plain_summary(sampler: Sampler, logits: jax.Array) -> jax.Array:
 @pytest.mark.parametrize("sampler", [Sampler(draws=6, temperature=0.5, groups=4), Sampler(draws=20, groups=1)], ids=str)
 @pytest.mark.parametrize("ntk", [NTK(), NTK(depth=2, b_std=0.3)], ids=["depth 1", "depth 2"])
 def test_a_step_and_the_way_back_are_those_of_the_plain_formula(sampler: Sampler, ntk: NTK, logits: np.ndarray) -> None:
-    d_summary, d_dual = np.random.default_rng(1).normal(size=(2, BUDGET, ITEMS)).astype(np.float32)
+    kernel, *weights = random_loss()
     found = inner_step(sampler, ntk).sampled(logits, LAM, STEP)
-    gradient = found.pull_back(np.asfortranarray(d_summary), d_dual)
+    gradient = found.pull_back(gradients_of(found.model, kernel, *weights))
     with jax.enable_x64(True):
 
         def plain(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
             summary = plain_summary(sampler, logits)
-            return summary, 3.0 * summary_dual(ntk, summary, LAM)
+            return summary, kernel @ (3.0 * InnerModel.of(ntk, summary, LAM).dual())
 
-        (summary, dual), pull_back = jax.vjp(plain, jnp.asarray(logits, jnp.float64))
-        (by_autodiff,) = pull_back((jnp.asarray(d_summary, jnp.float64), jnp.asarray(d_dual, jnp.float64)))
-        summary, dual, expected = (np.asarray(x) for x in (summary, dual, by_autodiff))
+        (summary, scores), pull_back = jax.vjp(plain, jnp.asarray(logits, jnp.float64))
+        (by_autodiff,) = pull_back(tuple(jnp.asarray(x, jnp.float64) for x in weights))
+        summary, scores, expected = (np.asarray(x) for x in (summary, scores, by_autodiff))
     assert ((summary == 1).any()) == (sampler.temperature < 1)
-    np.testing.assert_allclose(found.summary, summary, atol=1e-5)
-    np.testing.assert_allclose(found.dual, dual, atol=1e-4 * np.abs(dual).max())
+    np.testing.assert_allclose(found.model.summary, summary, atol=1e-5)
+    np.testing.assert_allclose(scores_of(found.model, kernel), scores, atol=1e-4 * np.abs(scores).max())
     np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max())
-    np.testing.assert_array_equal(inner_step(sampler, ntk).summary(logits, STEP), found.summary)
+    np.testing.assert_array_equal(inner_step(sampler, ntk).summary(logits, STEP), found.model.summary)
 
 
 def test_an_accelerator_solves_and_goes_back_in_the_same_way(
     logits: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its noise is another one: its dual is compared on its own sample, and the way back with finite differences."""
+    """Its noise is another one: its scores are compared on its own sample, the way back with finite differences."""
     step = inner_step(Sampler(draws=6, temperature=2.0))
-    weights = np.random.default_rng(1).normal(size=(2, BUDGET, ITEMS)).astype(np.float32)
+    kernel, *weights = random_loss()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     found = step.sampled(logits, LAM, STEP)
-    gradient = found.pull_back(*weights)
-    np.testing.assert_array_equal(step.summary(logits, STEP), found.summary)
+    gradient = found.pull_back(gradients_of(found.model, kernel, *weights))
+    np.testing.assert_array_equal(step.summary(logits, STEP), found.model.summary)
     direction = np.sign(gradient) / gradient.size
-    moved = [step.sampled(logits + h * direction, LAM, STEP) for h in (0.5, -0.5)]
-    values = [sum(float(np.vdot(w, x)) for w, x in zip(weights, at[:2], strict=True)) for at in moved]
+    moved = [step.sampled(logits + h * direction, LAM, STEP).model for h in (0.5, -0.5)]
+    values = [
+        sum(float(np.vdot(w, x)) for w, x in zip(weights, (at.summary, scores_of(at, kernel)), strict=True))
+        for at in moved
+    ]
     assert values[0] - values[1] == pytest.approx(np.vdot(gradient, direction), rel=0.01)
+    on_device = solve_summary(NTK(), found.model.summary, LAM)
     monkeypatch.undo()
-    np.testing.assert_allclose(found.dual, 3.0 * solve_summary(NTK(), found.summary, LAM), atol=1e-4)
+    dual = solve_summary(NTK(), found.model.summary, LAM)
+    np.testing.assert_allclose(on_device, dual, atol=1e-4)
+    np.testing.assert_allclose(scores_of(found.model, kernel), 3.0 * kernel @ dual, atol=1e-4 * np.abs(dual).max())
 
 
 def test_the_dual_is_that_of_ridge_regression(logits: np.ndarray) -> None:

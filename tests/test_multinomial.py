@@ -8,18 +8,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels import multinomial
-from kernels.distillation import entries
-from kernels.multinomial import multinomial_gradients, multinomial_loss
+from kernels.multinomial import Factor, Gradients, add_multinomial_gradients, marks
 from tests import oracles
 
 USERS, BUDGET, ITEMS = 11, 4, 23
 
 
 def plain_loss(
-    kernel: jax.Array, dual: jax.Array, targets: np.ndarray, left_out: np.ndarray, weights: np.ndarray
+    phi: jax.Array, beta: jax.Array, targets: np.ndarray, left_out: np.ndarray, weights: np.ndarray
 ) -> jax.Array:
-    scores = kernel @ dual
+    scores = phi @ beta
     lse = jax.nn.logsumexp(jnp.where(left_out > 0, -1e30, scores), axis=1)
     return jnp.sum(weights * (targets.sum(axis=1) * lse - (targets * scores).sum(axis=1)))
 
@@ -33,56 +31,50 @@ class Block:
         kind[0][kind[0] == 1] = 0
         kind[1], kind[2] = 2, 1
         self.targets, self.left_out = ((kind == code).astype(dtype) for code in (1, 2))
-        self.kernel = rng.normal(size=(USERS, BUDGET)).astype(dtype)
-        self.dual = 3 * rng.normal(size=(BUDGET, ITEMS)).astype(dtype)
+        self.phi = rng.normal(size=(USERS, BUDGET)).astype(dtype)
+        self.beta = 3 * rng.normal(size=(BUDGET, ITEMS)).astype(dtype)
         self.weights = rng.random(USERS).astype(dtype)
 
-    @property
-    def sparse(self) -> tuple[sp.csr_array, sp.csr_array]:
-        return sp.csr_array(self.targets), sp.csr_array(self.left_out)
+    def gradients(self, d_beta: jax.Array, factors: type) -> Gradients:
+        phi, beta = (Factor.of(jnp.asarray(matrix), factors) for matrix in (self.phi, self.beta))
+        marked = marks(sp.csr_array(self.targets), sp.csr_array(self.left_out))
+        counts = self.targets.sum(axis=1).astype(self.phi.dtype)
+        return add_multinomial_gradients(d_beta, phi, beta, marked, counts, self.weights)
 
     def expected(self) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
         """By autodiff, in float64."""
         with jax.enable_x64(True):
             arrays = [np.asarray(x, np.float64) for x in (self.targets, self.left_out, self.weights)]
-            kernel, dual = (jnp.asarray(x, jnp.float64) for x in (self.kernel, self.dual))
-            loss, gradients = jax.value_and_grad(plain_loss, argnums=(0, 1))(kernel, dual, *arrays)
+            phi, beta = (jnp.asarray(x, jnp.float64) for x in (self.phi, self.beta))
+            loss, gradients = jax.value_and_grad(plain_loss, argnums=(0, 1))(phi, beta, *arrays)
             return float(loss), (np.asarray(gradients[0]), np.asarray(gradients[1]))
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-5)])
-@pytest.mark.parametrize("height", [1, 3, 100], ids=lambda height: f"{height} users at once")
+@pytest.mark.parametrize(
+    ("factors", "tolerance"), [(jnp.float64, 1e-12), (jnp.float32, 2e-5), (jnp.bfloat16, 2e-2)], ids=str
+)
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_loss_and_gradients_by_hand(
-    dtype: type, tolerance: float, height: int, monkeypatch: pytest.MonkeyPatch
+    factors: type, tolerance: float, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(multinomial, "_BLOCK_ENTRIES", height * ITEMS)
-    monkeypatch.setattr(multinomial, "_CACHED_ENTRIES", 2 * ITEMS)
-    block = Block(dtype)
-    loss, (d_kernel, d_dual) = block.expected()
-    found = multinomial_gradients(block.kernel, block.dual, *block.sparse, block.weights)
-    scores = block.kernel @ block.dual
-    assert loss == pytest.approx(oracles.multinomial_loss(scores, block.targets, block.left_out, block.weights))
-    assert found.loss == pytest.approx(loss, rel=tolerance)
-    assert found.kernel.dtype == found.dual.dtype == dtype
-    np.testing.assert_allclose(found.kernel, d_kernel, atol=tolerance * np.abs(d_kernel).max())
-    np.testing.assert_allclose(found.dual, d_dual, atol=tolerance * np.abs(d_dual).max())
-
-
-@pytest.mark.parametrize(("x64", "tolerance"), [(True, 1e-12), (False, 2e-5)])
-def test_the_custom_derivative_is_the_same(x64: bool, tolerance: float) -> None:
-    with jax.enable_x64(x64):
-        block = Block(np.float64 if x64 else np.float32)
+    """Of factors that are rounded, too: those of the exact formula up to the rounding."""
+    with jax.enable_x64(factors == jnp.float64):
+        block = Block(np.float64 if factors == jnp.float64 else np.float32)
         loss, expected = block.expected()
-        targets, left_out = (entries(matrix) for matrix in block.sparse)
-        arguments = jnp.asarray(block.kernel), jnp.asarray(block.dual), targets, left_out, jnp.asarray(block.weights)
-        found, gradients = jax.value_and_grad(lambda *a: 2 * multinomial_loss(*a), argnums=(0, 1))(*arguments)
-    gradients = tuple(np.asarray(gradient) for gradient in gradients)
-    assert float(found) == pytest.approx(2 * loss, rel=tolerance)
-    for gradient, by_autodiff in zip(gradients, expected, strict=True):
-        np.testing.assert_allclose(gradient, 2 * by_autodiff, atol=2 * tolerance * np.abs(by_autodiff).max())
+        monkeypatch.setattr(jax, "default_backend", lambda: backend)
+        already = np.ones_like(block.beta)
+        losses, d_phi, d_beta = (np.asarray(x) for x in block.gradients(jnp.asarray(already), factors))
+        monkeypatch.undo()
+    scores = block.phi @ block.beta
+    assert loss == pytest.approx(oracles.multinomial_loss(scores, block.targets, block.left_out, block.weights))
+    assert float(losses.sum()) == pytest.approx(loss, rel=tolerance)
+    for gradient, by_autodiff in zip((d_phi, d_beta - already), expected, strict=True):
+        assert gradient.dtype == block.phi.dtype
+        np.testing.assert_allclose(gradient, by_autodiff, atol=tolerance * np.abs(by_autodiff).max())
 
 
 def test_scores_of_any_size_are_fine() -> None:
     block = Block(np.float32)
-    loss, d_kernel, d_dual = multinomial_gradients(block.kernel, 1e4 * block.dual, *block.sparse, block.weights)
-    assert np.isfinite(loss) and np.isfinite(d_kernel).all() and np.isfinite(d_dual).all()
+    block.beta *= 1e4
+    for part in block.gradients(jnp.zeros(block.beta.shape), jnp.bfloat16):
+        assert np.isfinite(part).all()

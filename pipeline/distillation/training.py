@@ -1,8 +1,8 @@
 """The outer loop of Distill-CF: the driver samples and solves, the actors judge it by their users, Adam takes a step.
 
-Each step draws S from the logits, solves α, broadcasts both, adds up the users' dα and dS in a fixed order, and pulls
-them back through the solve and the sampler to the logits. Noise and batches are keyed by (seed, step), so a run that
-goes on from a checkpoint ends with the bytes of one that was never interrupted.
+Each step draws S from the logits, trains on it, broadcasts both, adds up the users' dβ and dS in a fixed order, and
+pulls them back through the solve and the sampler to the logits. Noise and batches are keyed by (seed, step), so a run
+that goes on from a checkpoint ends with the bytes of one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -167,12 +167,13 @@ def _stepped(
     report: Report,
 ) -> State:
     """One update of the logits, from `accumulate` batches on the same sample."""
-    summary, dual, pull_back = inner.sampled(np.asarray(state.logits), state.lam, state.step)
-    if not np.isfinite(dual).all():
+    model, pull_back = inner.sampled(np.asarray(state.logits), state.lam, state.step)
+    if not np.isfinite(model.coefficients).all():
         raise _diverged("solution of the inner regression", state.step, config)
     first = state.step * config.accumulate
-    loss, d_dual, d_summary = users.gradients(range(first, first + config.accumulate), summary, dual, config)
-    gradient = pull_back(d_summary + cardinality, d_dual)
+    gradients = users.gradients(range(first, first + config.accumulate), model, config)
+    gradients.summary[:] += cardinality
+    loss, gradient = gradients.loss, pull_back(gradients)
     if not (math.isfinite(loss) and np.isfinite(gradient).all()):
         raise _diverged("loss" if not math.isfinite(loss) else "gradient", state.step, config)
     logits, optimiser_state = _updated(optimiser, gradient, state.optimiser, state.logits)

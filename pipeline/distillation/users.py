@@ -10,7 +10,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from kernels.distillation import Batch, BlockGradients, block_gradients
+from kernels.distillation import Batch, Gradients, InnerModel, UsersLoss
 from kernels.kernel_matrix import KernelRows, kernel_block
 from kernels.metrics import BlockMetrics, combine, propensity_weights
 from kernels.ntk import NTK
@@ -28,14 +28,14 @@ from pipeline.workers import Workers
 class Share:
     """What some users contribute to the loss of a batch."""
 
-    gradients: BlockGradients
+    gradients: Gradients
     users: int
 
     def __iadd__(self, other: Share) -> Share:
         """In place where the arrays are this process's own, not the object store's."""
         (loss, *mine), (more, *others) = self.gradients, other.gradients
         sums = (np.add(a, b, out=a if a.flags.writeable else None) for a, b in zip(mine, others, strict=True))
-        self.gradients = BlockGradients(loss + more, *sums)
+        self.gradients = Gradients(loss + more, *sums)
         self.users += other.users
         return self
 
@@ -82,18 +82,19 @@ class PartWorker:
         self._training: dict[int, TrainingRows | SharedRows] = {}
         self._judged: dict[int, list[UserBlock]] = {}
         self._weights = propensity_weights(dataset.items()["train_count"].to_numpy())
+        self._mean_interactions = dataset.mean_train_interactions
 
     def gradients(
         self,
         parts: range,
         batch: int,
-        summary: Float[np.ndarray, "budget items"],
-        dual: Float[np.ndarray, "budget items"],
+        model: InnerModel,
         config: DistillConfig,
     ) -> Share:
         """The share of some parts in the loss of the `batch`-th batch."""
         fresh = parts[0] not in self._training
-        shares = (self._part_gradients(part, batch, summary, dual, config) for part in parts)
+        loss = UsersLoss(config.ntk, model)
+        shares = (self._part_gradients(part, batch, loss, config) for part in parts)
         share = summed_in_pairs(shares, len(parts))
         if fresh:  # read, and perhaps compiled
             give_back_memory()
@@ -103,8 +104,7 @@ class PartWorker:
         self,
         part: int,
         batch: int,
-        summary: Float[np.ndarray, "budget items"],
-        dual: Float[np.ndarray, "budget items"],
+        loss: UsersLoss,
         config: DistillConfig,
     ) -> Share:
         rows = self._training_rows(part)
@@ -120,10 +120,10 @@ class PartWorker:
             left_out = sp.csr_array(train.shape, dtype=train.dtype)
         sizes = np.maximum(np.diff(targets.indptr), 1)
         # Relative to the mean number of targets, so that ω does not change the scale of the loss
-        expected = self._dataset.mean_train_interactions * (config.drop if left_out is context else 1.0)
+        expected = self._mean_interactions * (config.drop if left_out is context else 1.0)
         weights = ((expected / sizes) ** config.user_weight).astype(np.float32)
         given = Batch(context, targets, left_out, weights)
-        return Share(block_gradients(config.ntk, summary, dual, given), len(users))
+        return Share(loss.gradients(given), len(users))
 
     def judge(
         self,
@@ -189,12 +189,12 @@ class Users:
     def gradients(
         self,
         batches: Iterable[int],
-        summary: Float[np.ndarray, "budget items"],
-        dual: Float[np.ndarray, "budget items"],
+        model: InnerModel,
         config: DistillConfig,
-    ) -> BlockGradients:
+    ) -> Gradients:
         """The mean loss of the users of these batches, with its gradients."""
-        shared = [self.workers.share(value) for value in (np.asfortranarray(summary), dual, config)]
+        model = model._replace(summary=np.asfortranarray(model.summary))
+        shared = self.workers.share(model), self.workers.share(config)
         runs = runs_of_parts(self.parts, len(self.workers))
         calls = [(run, batch, *shared) for batch in batches for run in runs]
         shares = self.workers.map("gradients", calls)
@@ -203,9 +203,9 @@ class Users:
             total += summed_in_pairs(shares, len(runs))
         if not total.users:
             raise InputError("The dataset has no training users.")
-        loss, d_dual, d_summary = total.gradients
-        means = (np.divide(x, total.users, out=x if x.flags.writeable else None) for x in (d_dual, d_summary))
-        return BlockGradients(loss / total.users, *means)
+        loss, *derivatives = total.gradients
+        means = (np.divide(x, total.users, out=x if x.flags.writeable else None) for x in derivatives)
+        return Gradients(loss / total.users, *means)
 
     def judge(
         self,
