@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float, Float32, Int, Shaped
 
-from kernels.sparse import product
+from kernels.sparse import product, rows_of_entries
 
 # Rates of one core, measured on ML-1M's blocks on an x86 server. Only their ratios matter, and only to choose a route:
 # all routes give the same numbers on binary rows.
@@ -94,7 +94,7 @@ def dense_on_device(rows: sp.csr_array) -> Array:
     binary = bool(np.all(rows.data == 1))
     # A power of two, so that blocks of like size share one compiled scatter; the surplus falls outside and is dropped
     padding = (1 << max(rows.nnz - 1, 1).bit_length()) - rows.nnz
-    row_of = np.repeat(np.arange(rows.shape[0], dtype=np.int32), np.diff(rows.indptr))
+    row_of = rows_of_entries(rows).astype(np.int32)
     dense: Array = _scatter(
         jnp.asarray(np.pad(row_of, (0, padding), constant_values=rows.shape[0])),
         jnp.asarray(np.pad(rows.indices.astype(np.int32), (0, padding))),
