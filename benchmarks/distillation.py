@@ -58,8 +58,8 @@ def main() -> None:
 
 
 def _ingest(log: Path, out: Path) -> None:
-    from pipeline.ingest import IngestConfig, Split, ingest
-    from pipeline.session import ray_session
+    from infrec.pipeline.cluster import ray_session
+    from infrec.pipeline.ingest import IngestConfig, Split, ingest
 
     with ray_session():
         ingest([str(log)], str(out), IngestConfig(split=Split.COLUMN))
@@ -75,7 +75,7 @@ def step(scratch: Path) -> dict[str, Any]:
 
 def _official_step(dataset: str) -> dict[str, Any]:
     from benchmarks.official_distillation import seconds_of_steps
-    from pipeline.dataset import Dataset
+    from infrec.pipeline.data import Dataset
 
     train = Dataset.open(dataset).training_matrix().toarray()
     return {"seconds": statistics.median(seconds_of_steps(train, budget=500, draws=200, steps=1))}
@@ -83,8 +83,8 @@ def _official_step(dataset: str) -> dict[str, Any]:
 
 def _our_step(dataset: str) -> dict[str, Any]:
     """The official objective on all users; from one report of a step to the next."""
-    from pipeline.dataset import Dataset
-    from pipeline.distillation import DistillConfig, Objective
+    from infrec.pipeline.data import Dataset
+    from infrec.pipeline.distillation import DistillConfig, Objective
 
     config = DistillConfig(
         objective=Objective.OFFICIAL,
@@ -111,15 +111,15 @@ SHORT_STEPS = 50
 
 
 def _short(dataset: str) -> dict[str, Any]:
-    from pipeline.dataset import Dataset
-    from pipeline.distillation import DistillConfig
+    from infrec.pipeline.data import Dataset
+    from infrec.pipeline.distillation import DistillConfig
 
     config = DistillConfig(steps=SHORT_STEPS, validate_every=SHORT_STEPS // 2)
     return _made_and_evaluated(Dataset.open(dataset), config)
 
 
 def _watched(dataset: str) -> dict[str, Any]:
-    from pipeline.session import ray_session
+    from infrec.pipeline.cluster import ray_session
 
     with ray_session(), peak_memory() as peak:
         _short(dataset)
@@ -143,10 +143,10 @@ def size(scratch: Path) -> dict[str, Any]:
 def _at_size(dataset: str) -> dict[str, Any]:
     import ray
 
-    from pipeline.dataset import Dataset
-    from pipeline.distillation import DistillConfig, plan_summarise
-    from pipeline.recommenders.summary import HISTORY
-    from pipeline.session import ray_session
+    from infrec.pipeline.cluster import ray_session
+    from infrec.pipeline.data import Dataset
+    from infrec.pipeline.distillation import DistillConfig, plan_summarise
+    from infrec.pipeline.models import HISTORY
 
     data, config = Dataset.open(dataset), DistillConfig(**LARGE_OPTIONS)
     times: list[float] = []
@@ -170,18 +170,18 @@ def _at_size(dataset: str) -> dict[str, Any]:
 
 def magazine(scratch: Path) -> dict[str, Any]:
     """Budget 500 on a log fifty times sparser, against the full ∞-AE with the paper's kernel in the same run."""
-    from pipeline.artefact import ArtefactWriter, Kind
-    from pipeline.dataset import Dataset
-    from pipeline.distillation import DistillConfig
-    from pipeline.recommenders.infinite_ae import PAPER_EXPONENTS, InfiniteAEConfig, fit_infinite_ae
-    from pipeline.scoring import evaluate
-    from pipeline.session import ray_session
-    from pipeline.workers import Pool
+    from infrec.pipeline.cluster import Pool, ray_session
+    from infrec.pipeline.data import Dataset
+    from infrec.pipeline.distillation import DistillConfig
+    from infrec.pipeline.models import PAPER_EXPONENTS, InfiniteAEConfig
+    from infrec.pipeline.serving import evaluate
+    from infrec.pipeline.solvers import fit_exact
+    from infrec.pipeline.storage import ArtefactWriter, Kind
 
     dataset, out = Dataset.open(scratch / "magazine"), f"{scratch}/magazine-infinite-ae"
     with ray_session(), Pool() as pool:
         with ArtefactWriter(out, Kind.MODEL, purpose={}, overwrite=True) as writer:
-            fit_infinite_ae(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool)
+            fit_exact(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool)
         full = evaluate(out, dataset, pool).metrics
     runs = [_made_and_evaluated(dataset, DistillConfig.for_budget(500, seed=seed)) for seed in SEEDS]
     return {"full": {name: full[name] for name in MEANT}, "500": _summed_up(runs, full)}
@@ -199,9 +199,8 @@ def _summed_up(runs: list[dict[str, Any]], full: Any) -> dict[str, Any]:
 
 def _made_and_evaluated(dataset: Any, config: Any) -> dict[str, Any]:
     """Test metrics of a summary, with the seconds from a running Ray session to its publication."""
-    from pipeline.scoring import evaluate
-    from pipeline.session import ray_session
-    from pipeline.workers import Pool
+    from infrec.pipeline.cluster import Pool, ray_session
+    from infrec.pipeline.serving import evaluate
 
     with ray_session(), tempfile.TemporaryDirectory() as scratch:
         started = time.perf_counter()
@@ -218,10 +217,9 @@ def _made_and_evaluated(dataset: Any, config: Any) -> dict[str, Any]:
 
 
 def _made(dataset: Any, folder: Path, config: Any, **options: Callable[..., None]) -> Any:
-    from pipeline.artefact import ArtefactWriter, Kind
-    from pipeline.distillation import summarise
-    from pipeline.session import ray_session
-    from pipeline.workers import Pool
+    from infrec.pipeline.cluster import Pool, ray_session
+    from infrec.pipeline.distillation import summarise
+    from infrec.pipeline.storage import ArtefactWriter, Kind
 
     with ray_session(), Pool() as pool, ArtefactWriter(folder / "summary", Kind.SUMMARY, purpose={}) as writer:
         return summarise(dataset, writer, config, pool, **options)  # type: ignore[arg-type]

@@ -39,13 +39,13 @@ from benchmarks.device_rates import (
     say,
     seconds,
 )
-from kernels.distillation import Batch, Gradients, InnerModel, UsersLoss
-from kernels.inner_products import accelerator_inner_products, dense_inner_products, product_operand
-from kernels.kernel_matrix import KernelRows, kernel_block
-from kernels.normalisation import DegreeNormalisation, Exponents
-from kernels.ntk import NTK, ntk_block
-from kernels.sampler import Sampler
-from kernels.sparse import chosen_entries
+from infrec.kernels.inner_products import accelerator_inner_products, dense_inner_products, product_operand
+from infrec.kernels.kernel_matrix import KernelRows, kernel_block
+from infrec.kernels.normalisation import DegreeNormalisation, Exponents
+from infrec.kernels.ntk import NTK, ntk_block
+from infrec.kernels.outer_loss import Batch, Gradients, InnerModel, UsersLoss
+from infrec.kernels.sampler import Sampler
+from infrec.kernels.sparse import chosen_entries
 
 PROBES = 16
 """Right-hand sides that a factor is checked with."""

@@ -70,11 +70,10 @@ def _add(figure: str, size: int, measured: dict[str, Any]) -> None:
 
 
 def _distil(dataset: str, budget: int) -> dict[str, Any]:
-    from pipeline.artefact import ArtefactWriter, Kind
-    from pipeline.dataset import Dataset
-    from pipeline.distillation import DistillConfig, plan_summarise, summarise
-    from pipeline.session import ray_session
-    from pipeline.workers import Pool
+    from infrec.pipeline.cluster import Pool, ray_session
+    from infrec.pipeline.data import Dataset
+    from infrec.pipeline.distillation import DistillConfig, plan_summarise, summarise
+    from infrec.pipeline.storage import ArtefactWriter, Kind
 
     data = Dataset.open(dataset)
     config = DistillConfig(budget=budget, steps=STEPS, validate_every=STEPS)

@@ -26,12 +26,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.measure import environment, peak_memory
-from pipeline.dataset import PARTS, Dataset
-from pipeline.generate import GenerateConfig, generate
-from pipeline.ingest import IngestConfig, Split, ingest
-from pipeline.ingest.grow import Grown, grow
-from pipeline.session import ray_session
-from pipeline.tasks import here
+from infrec.pipeline.cluster import map_threads, ray_session
+from infrec.pipeline.data import PARTS, Dataset, GenerateConfig, generate_log
+from infrec.pipeline.ingest import IngestConfig, Split, grow, ingest
+from infrec.pipeline.ingest.growth.grow import Grown
 
 CPUS = 2
 ROWS_A_FILE, BASE, NIGHTS, AT_ONCE = 100_000, 100, 14, 22
@@ -120,7 +118,7 @@ def _nights(scratch: Path, base: Dataset, log: list[str]) -> dict[str, Any]:
 
 def _log(folder: Path) -> list[str]:
     """The files of the log, with new users and items in those after the base."""
-    files = [str(folder / name) for name in sorted(generate(str(folder), LOG).manifest.files)]
+    files = [str(folder / name) for name in sorted(generate_log(str(folder), LOG).manifest.files)]
     for night, file in enumerate(files[BASE:], start=1):
         table = pq.read_table(file)
         rng = np.random.default_rng(night)
@@ -140,7 +138,7 @@ def _touched(dataset: Dataset) -> int:
 
 def _read(dataset: Dataset) -> float:
     """Seconds of reading every shard, in threads as growth reads them."""
-    return _seconds(lambda: [len(table) for table in here(dataset.shard_table, range(dataset.num_shards))])
+    return _seconds(lambda: [len(table) for table in map_threads(dataset.shard_table, range(dataset.num_shards))])
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -59,8 +59,8 @@ def main() -> None:
 
 
 def _ingest(arguments: argparse.Namespace) -> dict[str, Any]:
-    from pipeline.ingest import IngestConfig, Split, ingest
-    from pipeline.session import ray_session
+    from infrec.pipeline.cluster import ray_session
+    from infrec.pipeline.ingest import IngestConfig, Split, ingest
 
     with ray_session():
         dataset = ingest([arguments.logs], arguments.dataset, IngestConfig(split=Split.COLUMN))
@@ -69,7 +69,7 @@ def _ingest(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _watched(arguments: argparse.Namespace) -> dict[str, Any]:
     """The peak memory of a program: the driver and its workers, Python and all libraries, without Ray's servers."""
-    from pipeline.session import ray_session
+    from infrec.pipeline.cluster import ray_session
 
     with nullcontext() if arguments.only == "official" else ray_session(), peak_memory() as peak:
         _PROGRAMS[arguments.only](arguments)
@@ -78,22 +78,22 @@ def _watched(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _official(arguments: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.official import fit_and_evaluate
-    from pipeline.dataset import Dataset
+    from infrec.pipeline.data import Dataset
 
     histories = Dataset.open(arguments.dataset).histories()
     return fit_and_evaluate(histories.train, histories.validation, histories.test)
 
 
 def _ours(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
-    from pipeline.session import ray_session
+    from infrec.pipeline.cluster import ray_session
 
     with ray_session():
-        from pipeline.artefact import ArtefactWriter, Kind
-        from pipeline.dataset import Dataset
-        from pipeline.recommenders.ease import EASEConfig, fit_ease
-        from pipeline.recommenders.infinite_ae import PAPER_EXPONENTS, InfiniteAEConfig, fit_infinite_ae
-        from pipeline.scoring import evaluate
-        from pipeline.workers import Pool
+        from infrec.pipeline.cluster import Pool
+        from infrec.pipeline.data import Dataset
+        from infrec.pipeline.models import PAPER_EXPONENTS, EASEConfig, InfiniteAEConfig, fit_ease
+        from infrec.pipeline.serving import evaluate
+        from infrec.pipeline.solvers import fit_exact
+        from infrec.pipeline.storage import ArtefactWriter, Kind
 
         dataset = Dataset.open(arguments.dataset)
         out = f"{arguments.dataset}-{model}"
@@ -103,9 +103,9 @@ def _ours(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
         if model == "ease":
             fitted = fit_ease(dataset, writer, EASEConfig())
         elif model == "paper":
-            fitted = fit_infinite_ae(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool)
+            fitted = fit_exact(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool)
         else:
-            fitted = fit_infinite_ae(dataset, writer, InfiniteAEConfig(), pool)
+            fitted = fit_exact(dataset, writer, InfiniteAEConfig(), pool)
         fit_seconds = time.perf_counter() - started
         metrics = evaluate(out, dataset, pool).metrics
         seconds = time.perf_counter() - started

@@ -25,9 +25,9 @@ from typing import Any
 import ray
 
 from benchmarks.measure import WHILE_TIMED, environment, in_subprocess, peak_memory
-from pipeline.generate import GenerateConfig, generate
-from pipeline.ingest import IngestConfig, ingest
-from pipeline.session import ray_session
+from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.data import GenerateConfig, generate_log
+from infrec.pipeline.ingest import IngestConfig, ingest
 
 CPUS = 2
 FULL = 10_000_000
@@ -89,7 +89,7 @@ def _generate(log: Path, rows: int, string_ids: bool) -> int:
     """Write the log; rows a second."""
     config = GenerateConfig(rows=rows, users=rows // ROWS_A_USER, items=ITEMS, string_ids=string_ids)
     started = time.perf_counter()
-    generate(str(log), config)
+    generate_log(str(log), config)
     return round(rows / (time.perf_counter() - started))
 
 
@@ -141,7 +141,7 @@ def _large(log: Path, out: Path) -> dict[str, Any]:
     with ray_session(cpus=CPUS):
         with peak_memory(WHILE_TIMED) as peak:
             started = time.perf_counter()
-            generate(str(log), NETFLIX)
+            generate_log(str(log), NETFLIX)
             found["generate_rows_a_second"] = round(NETFLIX.rows / (time.perf_counter() - started))
         found["generate_peak_mb"] = round(peak.highest / 1e6)
     with ray_session(cpus=CPUS):

@@ -57,8 +57,8 @@ def main() -> int:
 
 
 def _ml_1m(logs: str, scratch: Path) -> list[dict[str, Any]]:
-    from pipeline.ingest import IngestConfig, Split, ingest
-    from pipeline.session import ray_session
+    from infrec.pipeline.cluster import ray_session
+    from infrec.pipeline.ingest import IngestConfig, Split, ingest
 
     dataset = str(scratch / "ml-1m")
     with ray_session():
@@ -98,22 +98,22 @@ def _large(dataset: str | None, scratch: Path) -> dict[str, Any]:
 
 def large_dataset(scratch: Path) -> str:
     """Of Netflix's size, generated and ingested."""
-    from pipeline.generate import GenerateConfig, generate
-    from pipeline.ingest import IngestConfig, ingest
-    from pipeline.session import ray_session
+    from infrec.pipeline.cluster import ray_session
+    from infrec.pipeline.data import GenerateConfig, generate_log
+    from infrec.pipeline.ingest import IngestConfig, ingest
 
     dataset = str(scratch / "large")
     with ray_session():
-        generate(str(scratch / "log"), GenerateConfig(**LARGE))
+        generate_log(str(scratch / "log"), GenerateConfig(**LARGE))
         ingest([str(scratch / "log")], dataset, IngestConfig())
     return dataset
 
 
 def figures_on_test(model: Any, dataset: Any) -> dict[str, Any]:
     """The metrics of a model on test: of all users, or of slices from all of a larger dataset."""
-    from kernels.metrics import combine
-    from pipeline.scoring import ScoringWorker
-    from pipeline.workers import Pool
+    from infrec.kernels.metrics import combine
+    from infrec.pipeline.cluster import Pool
+    from infrec.pipeline.serving.evaluation import ScoringWorker
 
     slices = dataset.slices(EVALUATED_SLICE)
     if dataset.num_users > EVALUATED_USERS:
@@ -145,15 +145,20 @@ def _fit(
 ) -> dict[str, Any]:
     import ray
 
-    from pipeline.session import ray_session
+    from infrec.pipeline.cluster import ray_session
 
     with ray_session():
-        from pipeline.artefact import ArtefactWriter, Kind
-        from pipeline.dataset import Dataset
-        from pipeline.recommenders.infinite_ae import DEGREE_EXPONENTS, PAPER_EXPONENTS
-        from pipeline.recommenders.nystrom import LandmarkSampling, NystromConfig, fit_nystrom, plan_nystrom
-        from pipeline.recommenders.popularity import fit_popularity
-        from pipeline.workers import Pool
+        from infrec.pipeline.cluster import Pool
+        from infrec.pipeline.data import Dataset
+        from infrec.pipeline.models import (
+            DEGREE_EXPONENTS,
+            PAPER_EXPONENTS,
+            LandmarkSampling,
+            NystromConfig,
+            fit_popularity,
+        )
+        from infrec.pipeline.solvers import fit_nystrom, plan_nystrom
+        from infrec.pipeline.storage import ArtefactWriter, Kind
 
         ray.get(ray.remote(lambda: None).remote())  # idle, but up
         data = Dataset.open(dataset)

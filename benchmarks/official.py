@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from jax import Array
 
-from kernels.metrics import area_under_curve, propensity_weights, sample_negatives
+from infrec.kernels.metrics import area_under_curve, propensity_weights, sample_negatives
 
 LAMBDAS = (0.0, 1.0, 5.0, 20.0, 50.0, 100.0)
 CUTOFFS = (10, 100)

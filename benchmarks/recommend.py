@@ -63,12 +63,12 @@ def main() -> int:
 
 
 def _measure(scratch: Path, users: int) -> dict[str, Any]:
-    from pipeline.session import ray_session
+    from infrec.pipeline.cluster import ray_session
 
     with ray_session():
-        from pipeline.artefact import ArtefactWriter, Kind
-        from pipeline.recommendation import RecommendConfig, recommend
-        from pipeline.workers import Pool
+        from infrec.pipeline.cluster import Pool
+        from infrec.pipeline.serving import RecommendConfig, recommend
+        from infrec.pipeline.storage import ArtefactWriter, Kind
 
         data = _dataset(scratch, users)
         with Pool() as pool:
@@ -105,25 +105,25 @@ def _measure(scratch: Path, users: int) -> dict[str, Any]:
 
 
 def _dataset(scratch: Path, users: int) -> Any:
-    from pipeline.generate import GenerateConfig, generate
-    from pipeline.ingest import IngestConfig, ingest
+    from infrec.pipeline.data import GenerateConfig, generate_log
+    from infrec.pipeline.ingest import IngestConfig, ingest
 
-    generate(str(scratch / "log"), GenerateConfig(rows=ROWS_A_USER * users, users=users, items=ITEMS))
+    generate_log(str(scratch / "log"), GenerateConfig(rows=ROWS_A_USER * users, users=users, items=ITEMS))
     return ingest([str(scratch / "log")], str(scratch / "dataset"), IngestConfig())
 
 
 def _summary(scratch: Path, data: Any, pool: Any) -> str:
-    from pipeline.artefact import ArtefactWriter, Kind
-    from pipeline.distillation.comparison import ComparisonConfig, Method, summarise
+    from infrec.pipeline.distillation import BaselineConfig, Method, summarise
+    from infrec.pipeline.storage import ArtefactWriter, Kind
 
     writer = ArtefactWriter(scratch / "summary", Kind.SUMMARY, purpose={})
-    config = ComparisonConfig(method=Method.RANDOM_USERS, budget=BUDGET, lambdas=(1.0,), judged_users=1000)
+    config = BaselineConfig(method=Method.RANDOM_USERS, budget=BUDGET, lambdas=(1.0,), judged_users=1000)
     return str(summarise(data, writer, config, pool).location)
 
 
 def _product_rate(pool: Any) -> float:
     """Of all actors at once."""
-    from pipeline.validation import USER_BLOCK
+    from infrec.pipeline.data import USER_BLOCK
 
     with pool.workers(ProductWorker, USER_BLOCK) as workers:
         return float(sum(workers.map("rate", [(GEMM_SECONDS,)] * len(workers))))

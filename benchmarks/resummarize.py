@@ -27,14 +27,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.measure import environment
-from jobs.cli import main as infrec
-from pipeline.artefact import Artefact, ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.distillation import DistillConfig, distill
-from pipeline.resummarize import State
-from pipeline.scoring import evaluate
-from pipeline.session import ray_session
-from pipeline.workers import Pool
+from infrec.jobs.cli import main as infrec
+from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.distillation import DistillConfig, distill
+from infrec.pipeline.nightly import State
+from infrec.pipeline.serving import evaluate
+from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
 
 NIGHTS, GARBAGE_AFTER = 14, 7
 BUDGET, STEPS = 200, 100

@@ -82,22 +82,20 @@ def _run(
     evaluated: bool = True,
 ) -> dict[str, Any]:
     """Make the dataset, where `make` says of what; fit it with a solver and evaluate on test, where one is named."""
-    from pipeline.session import ray_session
+    from infrec.pipeline.cluster import ray_session
 
     with ray_session() as cluster:
         if make:
             _make(dataset, **make)
         if not solver:
             return {"dataset": dataset}
-        from jobs import console
-        from jobs.fit import Choice, Normalize, infinite_ae_search, solve
-        from pipeline.artefact import ArtefactWriter, Kind
-        from pipeline.dataset import Dataset
-        from pipeline.planner import Resources, estimates
-        from pipeline.progress import silent
-        from pipeline.scoring import evaluate
-        from pipeline.telemetry import Run
-        from pipeline.workers import Pool
+        from infrec.jobs import console
+        from infrec.jobs.fit import Choice, Normalize, infinite_ae_search, solve
+        from infrec.pipeline.cluster import Pool, Run, silent
+        from infrec.pipeline.data import Dataset
+        from infrec.pipeline.serving import evaluate
+        from infrec.pipeline.solvers import Resources, estimates
+        from infrec.pipeline.storage import ArtefactWriter, Kind
 
         console.begin(Run.of("fit"))
         data = Dataset.open(dataset)
@@ -130,13 +128,13 @@ def _run(
 
 
 def _make(out: str, logs: str | None = None, **shape: int) -> None:
-    from pipeline.generate import GenerateConfig, generate
-    from pipeline.ingest import IngestConfig, Split, ingest
+    from infrec.pipeline.data import GenerateConfig, generate_log
+    from infrec.pipeline.ingest import IngestConfig, Split, ingest
 
     if logs:
         ingest([logs], out, IngestConfig(split=Split.COLUMN))
         return
-    generate(f"{out}-log", GenerateConfig(**shape))
+    generate_log(f"{out}-log", GenerateConfig(**shape))
     ingest([f"{out}-log"], out, IngestConfig())
 
 

@@ -91,9 +91,9 @@ def _infrec(*arguments: str) -> str:
 def _under_tune(dataset: str) -> dict[str, Any]:
     import ray
 
-    from pipeline.session import ray_session
-    from pipeline.sweep.room import Share
-    from pipeline.sweep.trials import run_trials
+    from infrec.pipeline.cluster import ray_session
+    from infrec.pipeline.study.placement import Share
+    from infrec.pipeline.study.tuning import run_trials
 
     bench, trials = _bench_and_trials(dataset)
     with ray_session():
@@ -111,7 +111,7 @@ def _under_tune(dataset: str) -> dict[str, Any]:
 
 
 def _bare(dataset: str) -> dict[str, Any]:
-    from pipeline.session import WORKER_ENVIRONMENT
+    from infrec.pipeline.cluster.session import WORKER_ENVIRONMENT
 
     bench, trials = _bench_and_trials(dataset)
     os.environ.update(WORKER_ENVIRONMENT)
@@ -122,12 +122,12 @@ def _bare(dataset: str) -> dict[str, Any]:
 
 
 def _bench_and_trials(dataset: str) -> tuple[Any, list[Any]]:
-    from pipeline.dataset import Dataset
-    from pipeline.learners import Learner
-    from pipeline.planner import Solver
-    from pipeline.storage import Location
-    from pipeline.sweep.config import SweepConfig
-    from pipeline.sweep.trial import Bench, paper_search
+    from infrec.pipeline.data import Dataset
+    from infrec.pipeline.serving import Learner
+    from infrec.pipeline.solvers import Solver
+    from infrec.pipeline.storage import Location
+    from infrec.pipeline.study.bench import Bench, paper_search
+    from infrec.pipeline.study.config import SweepConfig
 
     data, config = Dataset.open(dataset), SweepConfig(**OVERHEAD)
     bench = Bench(

@@ -1,7 +1,7 @@
-"""`python -m jobs …`: what a submitted cluster job runs from its uploaded working directory."""
+"""`python -m infrec.jobs …`, and from the source tree `python -m jobs …`: the command line without its command."""
 
 import sys
 
-from jobs.cli import main
+from infrec.jobs.cli import main
 
 sys.exit(main())

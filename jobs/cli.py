@@ -15,10 +15,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from jobs import console
-from jobs.logs import LogFormat
-from pipeline.errors import InputError
-from pipeline.telemetry import Run
+from infrec.jobs import console
+from infrec.jobs.logs import LogFormat
+from infrec.pipeline.cluster import Run
+from infrec.pipeline.storage import InputError
 
 JOBS = (
     "demo",
@@ -49,7 +49,7 @@ class _Commands(Mapping[str, Any]):
         job = typer.Typer(add_completion=False, rich_markup_mode=None)
         # What follows a job that is submitted is that job's own
         job.command(context_settings={"allow_interspersed_args": name != "submit"})(
-            getattr(import_module(f"jobs.{name}"), name)
+            getattr(import_module(f"infrec.jobs.{name}"), name)
         )
         return typer.main.get_command(job)
 

@@ -12,12 +12,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from jobs.logs import JsonLog, Log, LogFormat, TextLog
-from pipeline.progress import Detail, Report
-from pipeline.telemetry import Run, Telemetry
+from infrec.jobs.logs import JsonLog, Log, LogFormat, TextLog
+from infrec.pipeline.cluster import Detail, Report, Run, Telemetry
 
 if TYPE_CHECKING:  # some jobs have no use for JAX
-    from pipeline.scoring import Evaluation
+    from infrec.pipeline.serving import Evaluation
 
 RESULTS = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
 """In files and pipes tables are as wide as they need; on a terminal their first column, often a path, is folded."""

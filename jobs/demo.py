@@ -17,21 +17,16 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import typer
 
-from jobs import console
-from jobs.options import Debug, Overwrite
-from pipeline.artefact import Artefact, ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.distillation import DistillConfig, distill
-from pipeline.generate import GenerateConfig, generate
-from pipeline.ingest import IngestConfig, ingest
-from pipeline.progress import Report
-from pipeline.recommendation import RecommendConfig, recommend
-from pipeline.recommenders.ease import EASEConfig, fit_ease
-from pipeline.recommenders.infinite_ae import PAPER_EXPONENTS, InfiniteAEConfig, fit_infinite_ae
-from pipeline.recommenders.popularity import fit_popularity
-from pipeline.scoring import evaluate_all
-from pipeline.session import ray_session
-from pipeline.workers import Pool
+from infrec.jobs import console
+from infrec.jobs.options import Debug, Overwrite
+from infrec.pipeline.cluster import Pool, Report, ray_session
+from infrec.pipeline.data import Dataset, GenerateConfig, generate_log
+from infrec.pipeline.distillation import DistillConfig, distill
+from infrec.pipeline.ingest import IngestConfig, ingest
+from infrec.pipeline.models import PAPER_EXPONENTS, EASEConfig, InfiniteAEConfig, fit_ease, fit_popularity
+from infrec.pipeline.serving import RecommendConfig, evaluate_all, recommend
+from infrec.pipeline.solvers import fit_exact
+from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
 
 # MovieLens-100K lies, with its titles, in this wheel; nothing of the package is installed or imported.
 _WHEEL = "recbole==1.2.1"
@@ -64,7 +59,7 @@ _MODELS = (
         "∞-AE (the paper's)",
         "infinite-ae-paper",
         "fit --normalize none",
-        lambda data, writer, pool, report: fit_infinite_ae(
+        lambda data, writer, pool, report: fit_exact(
             data, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool, report=report
         ),
     ),
@@ -72,7 +67,7 @@ _MODELS = (
         "∞-AE (degree-normalised)",
         "infinite-ae",
         "fit",
-        lambda data, writer, pool, report: fit_infinite_ae(data, writer, InfiniteAEConfig(), pool, report=report),
+        lambda data, writer, pool, report: fit_exact(data, writer, InfiniteAEConfig(), pool, report=report),
     ),
     _Model(
         f"∞-AE on {_SYNTHETIC_USERS} synthetic users",
@@ -153,7 +148,7 @@ def _synthetic(out: Path, overwrite: bool) -> Path:
     console.note(f"MovieLens-100K CANNOT BE HAD HERE ({_WHEEL} from the package index): THIS LOG IS SYNTHETIC.")
     target = out / "synthetic-log"
     _step(f"infrec generate --rows 100000 --users 1000 --items 1700 --out {target}")
-    generate(str(target), GenerateConfig(rows=100_000, users=1_000, items=1_700), overwrite=overwrite)
+    generate_log(str(target), GenerateConfig(rows=100_000, users=1_000, items=1_700), overwrite=overwrite)
     return target
 
 

@@ -8,23 +8,40 @@ from typing import Annotated
 
 import typer
 
-from jobs import console
-from jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, Overwrite, Seed, bytes_of, numbers_of, require
-from kernels.ntk import NTK
-from kernels.sampler import Sampler
-from pipeline.artefact import Artefact, ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.distillation import ComparisonConfig, DistillConfig, Method, Objective, plan_summarise, summarise
-from pipeline.distillation.config import Schedule
-from pipeline.errors import InputError
-from pipeline.recommenders.summary import HISTORY
-from pipeline.session import ray_session
-from pipeline.workers import Pool
+from infrec.jobs import console
+from infrec.jobs.options import (
+    Address,
+    Cpus,
+    Debug,
+    Gpus,
+    Json,
+    MemoryLimit,
+    Overwrite,
+    Seed,
+    bytes_of,
+    numbers_of,
+    require,
+)
+from infrec.kernels.ntk import NTK
+from infrec.kernels.sampler import Sampler
+from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.distillation import (
+    BaselineConfig,
+    DistillConfig,
+    Method,
+    Objective,
+    Schedule,
+    plan_summarise,
+    summarise,
+)
+from infrec.pipeline.models import HISTORY
+from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind
 
 _DEFAULT = DistillConfig()
 _BY = "Default: what suits the budget."
 _OF_DISTILL_CF = {field.name for config in (DistillConfig, Sampler) for field in fields(config)} | {"warm_start"}
-_OF_DISTILL_CF -= {field.name for field in fields(ComparisonConfig)}
+_OF_DISTILL_CF -= {field.name for field in fields(BaselineConfig)}
 """The options that only Distill-CF has."""
 
 
@@ -83,7 +100,7 @@ def distill(
     started = time.perf_counter()
     limit = bytes_of(memory_limit)
     lambdas = numbers_of(lam, "--lambda") if lam else None
-    config: DistillConfig | ComparisonConfig
+    config: DistillConfig | BaselineConfig
     if method == Method.DISTILL_CF:
         by_budget = {
             "drop": drop,
@@ -113,7 +130,7 @@ def distill(
         )
     else:
         _refuse_options_of_distill_cf(context, method)
-        config = ComparisonConfig(
+        config = BaselineConfig(
             method=method,
             budget=budget,
             ntk=NTK(depth=depth),

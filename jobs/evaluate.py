@@ -9,15 +9,13 @@ from typing import Annotated
 
 import typer
 
-from jobs import console
-from jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, Seed, bytes_of, require
-from pipeline.artefact import Artefact
-from pipeline.dataset import Dataset
-from pipeline.errors import InputError
-from pipeline.learners import Learner, Lesson
-from pipeline.scoring import evaluate_all, open_model
-from pipeline.session import ray_session
-from pipeline.workers import Pool
+from infrec.jobs import console
+from infrec.jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, Seed, bytes_of, require
+from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.models import open_model
+from infrec.pipeline.serving import Learner, Lesson, evaluate_all
+from infrec.pipeline.storage import Artefact, InputError
 
 
 class Part(StrEnum):

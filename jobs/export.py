@@ -8,26 +8,24 @@ from typing import Annotated
 import scipy.sparse as sp
 import typer
 
-from jobs import console
-from jobs.options import Debug, Json, Overwrite, Seed
-from pipeline.artefact import Artefact, Kind
-from pipeline.dataset import ITEMS
-from pipeline.errors import InputError
-from pipeline.export import Format, file_content, usual_length
-from pipeline.interactions import Choice, interactions
-from pipeline.recommenders.summary import summary_matrix
-from pipeline.storage import Location
+from infrec.jobs import console
+from infrec.jobs.options import Debug, Json, Overwrite, Seed
+from infrec.kernels.gumbel_top_k import Choice, interactions
+from infrec.pipeline.data import ITEMS
+from infrec.pipeline.models import summary_matrix
+from infrec.pipeline.serving import ExportFormat, file_content, usual_length
+from infrec.pipeline.storage import Artefact, InputError, Kind, Location
 
 
 def export(
     summary: Annotated[str, typer.Argument(help="A summary made by `infrec distill`.")],
     out: Annotated[str, typer.Option(help="The file that is written.")],
     form: Annotated[
-        Format,
+        ExportFormat,
         typer.Option(
             "--format", help="inter: RecBole's atomic file. npz: for scipy.sparse.load_npz, with an array item_ids."
         ),
-    ] = Format.PARQUET,
+    ] = ExportFormat.PARQUET,
     discrete: Annotated[
         bool, typer.Option("--interactions", help="Items without weights, for learners that take none.")
     ] = False,

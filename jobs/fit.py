@@ -10,34 +10,46 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import console
-from jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, Overwrite, Seed, bytes_of, numbers_of, require
-from kernels.normalisation import Exponents
-from kernels.ntk import NTK
-from pipeline import planner
-from pipeline.artefact import Artefact, ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.errors import InputError
-from pipeline.planner import Resources, Search, Solver, chosen, estimates
-from pipeline.progress import Report
-from pipeline.recommenders.base import VALIDATION
-from pipeline.recommenders.ease import EASE_LAMBDAS, EASEConfig, fit_ease, plan_ease
-from pipeline.recommenders.infinite_ae import (
+from infrec.jobs import console
+from infrec.jobs.options import (
+    Address,
+    Cpus,
+    Debug,
+    Gpus,
+    Json,
+    MemoryLimit,
+    Overwrite,
+    Seed,
+    bytes_of,
+    numbers_of,
+    require,
+)
+from infrec.kernels.normalisation import Exponents
+from infrec.kernels.ntk import NTK
+from infrec.pipeline.cluster import Pool, Report, ray_session
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.models import (
     DEGREE_EXPONENTS,
+    EASE_LAMBDAS,
+    MF_LAMBDAS,
+    NYSTROM_LAMBDAS,
     PAPER_EXPONENTS,
     PAPER_LAMBDAS,
+    VALIDATION,
+    EASEConfig,
     InfiniteAEConfig,
-)
-from pipeline.recommenders.mf import MF_LAMBDAS, MFConfig, fit_mf, plan_mf
-from pipeline.recommenders.nystrom import (
-    NYSTROM_LAMBDAS,
     LandmarkSampling,
+    MFConfig,
     NystromConfig,
     check_landmarks,
+    fit_ease,
+    fit_mf,
+    fit_popularity,
+    plan_ease,
+    plan_mf,
 )
-from pipeline.recommenders.popularity import fit_popularity
-from pipeline.session import ray_session
-from pipeline.workers import Pool
+from infrec.pipeline.solvers import Resources, Search, Solver, choose, fit_infinite_ae
+from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind
 
 _SEARCHED = ("factors", "alpha", "lambda", "p", "q")
 
@@ -179,15 +191,12 @@ def solve(
     search: Search, choice: Choice, data: Dataset, writer: ArtefactWriter, resources: Resources, report: Report
 ) -> Artefact:
     """Fit with the solver that was chosen, by the user or by what fits."""
-    known = estimates(data, search, resources)
+    best = choose(data, search, resources, None if choice == Choice.AUTO else Solver(choice))
     if choice == Choice.AUTO:
-        best = chosen(known, resources)
         console.note(f"Solver: {best.solver}.")
-    else:
-        (best,) = (estimate for estimate in known if estimate.solver == Solver(choice))
     require(best.plan, resources.memory, resources.disk)
     with Pool() as pool:
-        return planner.fit(best.solver, search, data, writer, pool, report=report)
+        return fit_infinite_ae(best.solver, search, data, writer, pool, report=report)
 
 
 def _check_solver(model: Model, solver: Choice, of_nystrom: Mapping[str, Any]) -> None:

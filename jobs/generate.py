@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import progress, show_json, show_table
-from jobs.options import Address, Cpus, Debug, Json, Overwrite, Seed
-from pipeline.generate import GenerateConfig
-from pipeline.generate import generate as generate_log
-from pipeline.session import ray_session
+from infrec.jobs.console import progress, show_json, show_table
+from infrec.jobs.options import Address, Cpus, Debug, Json, Overwrite, Seed
+from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.data import GenerateConfig
+from infrec.pipeline.data import generate_log as generate_log
 
 
 def generate(

@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import console
-from jobs.options import Debug, Json
-from pipeline.resummarize import State
-from pipeline.resummarize.history import rows
+from infrec.jobs import console
+from infrec.jobs.options import Debug, Json
+from infrec.pipeline.nightly import State, rows
 
 
 def history(

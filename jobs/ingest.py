@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import progress, show_json, show_table
-from jobs.options import Address, Cpus, Debug, Json, Overwrite, Seed
-from pipeline.ingest import Format, IngestConfig, OnBadFile, Split
-from pipeline.ingest import ingest as ingest_logs
-from pipeline.session import ray_session
+from infrec.jobs.console import progress, show_json, show_table
+from infrec.jobs.options import Address, Cpus, Debug, Json, Overwrite, Seed
+from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.ingest import Format, IngestConfig, OnBadFile, Split
+from infrec.pipeline.ingest import ingest as ingest_logs
 
 Logs = Annotated[
     list[str],

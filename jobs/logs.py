@@ -26,8 +26,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from pipeline.progress import Detail, Report
-from pipeline.telemetry import Run
+from infrec.pipeline.cluster import Detail, Report, Run
 
 _PROGRESS_SECONDS = 10.0
 """Between two lines of one stage, besides its first and its last."""
@@ -51,7 +50,7 @@ class Log(Protocol):
         """The last of all."""
 
     def stages(self) -> AbstractContextManager[Report]:
-        """Shows how far each phase is, for `pipeline.progress`."""
+        """Shows how far each phase is, for `pipeline.cluster.progress`."""
 
 
 class TextLog:

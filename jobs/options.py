@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from jobs import console
-from pipeline.errors import InputError
-from pipeline.plan import Plan
+from infrec.jobs import console
+from infrec.pipeline.cluster import Plan
+from infrec.pipeline.storage import InputError
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]

@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
-from jobs import console
-from jobs.options import Address, Cpus, Debug, Json, Overwrite, Seed
-from pipeline.artefact import ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.perturb import PerturbConfig
-from pipeline.perturb import perturb as perturb_dataset
-from pipeline.session import ray_session
+from infrec.jobs import console
+from infrec.jobs.options import Address, Cpus, Debug, Json, Overwrite, Seed
+from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.data import Dataset, PerturbConfig
+from infrec.pipeline.data import perturb_dataset as perturb_dataset
+from infrec.pipeline.storage import ArtefactWriter, Kind
 
 
 def perturb(

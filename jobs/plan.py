@@ -7,15 +7,14 @@ from typing import Annotated
 
 import typer
 
-from jobs import console
-from jobs.fit import Exponent, Lambda, Landmarks, Normalize, Normalized, infinite_ae_search
-from jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, bytes_of
-from pipeline.dataset import Dataset
-from pipeline.errors import DoesNotFit
-from pipeline.plan import gigabytes
-from pipeline.planner import Estimate, Resources, chosen, estimates
-from pipeline.recommenders.nystrom import check_landmarks
-from pipeline.session import ray_session
+from infrec.jobs import console
+from infrec.jobs.fit import Exponent, Lambda, Landmarks, Normalize, Normalized, infinite_ae_search
+from infrec.jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, bytes_of
+from infrec.pipeline.cluster import gigabytes, ray_session
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.models import check_landmarks
+from infrec.pipeline.solvers import Estimate, Resources, chosen, estimates
+from infrec.pipeline.storage import DoesNotFit
 
 
 def plan(

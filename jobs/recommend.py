@@ -9,18 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import console
-from jobs.options import Address, Cpus, Debug, Gpus, Json, Overwrite
-from pipeline.artefact import Artefact, ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.errors import InputError
-from pipeline.ingest import Format, find_files
-from pipeline.ingest.histories import ingest_histories
-from pipeline.recommendation import RecommendConfig
-from pipeline.recommendation import recommend as recommend_all
-from pipeline.scoring import open_model
-from pipeline.session import ray_session
-from pipeline.workers import Pool
+from infrec.jobs import console
+from infrec.jobs.options import Address, Cpus, Debug, Gpus, Json, Overwrite
+from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.ingest import Format, find_files, ingest_histories
+from infrec.pipeline.models import open_model
+from infrec.pipeline.serving import RecommendConfig
+from infrec.pipeline.serving import recommend as recommend_all
+from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind
 
 
 def recommend(

@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import console
-from jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, Seed, bytes_of
-from pipeline.errors import Kept
-from pipeline.resummarize import ResummarizeConfig, State, hold, look
-from pipeline.resummarize import resummarize as make_next_version
-from pipeline.resummarize.history import Decision
-from pipeline.session import ray_session
+from infrec.jobs import console
+from infrec.jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, Seed, bytes_of
+from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.nightly import Decision, ResummarizeConfig, State, look
+from infrec.pipeline.nightly import resummarize as make_next_version
+from infrec.pipeline.storage import Kept, hold
 
 _DEFAULT = ResummarizeConfig()
 

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from jobs import console
-from jobs.options import Debug
-from pipeline.resummarize import State, hold, roll_back
+from infrec.jobs import console
+from infrec.jobs.options import Debug
+from infrec.pipeline.nightly import State, roll_back
+from infrec.pipeline.storage import hold
 
 
 def rollback(

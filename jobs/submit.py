@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from jobs import console
-from jobs.options import Debug, bytes_of
-from pipeline.errors import InputError
+from infrec.jobs import console
+from infrec.jobs.options import Debug, bytes_of
+from infrec.pipeline.storage import InputError
 
 
 def submit(
@@ -34,7 +34,10 @@ def submit(
     debug: Debug = False,
 ) -> int:
     """Run a job on a cluster: its output comes here as it is written, and its exit code is this command's."""
-    from pipeline.submission import Submission, submit_job  # half a second that the other jobs need not wait
+    from infrec.pipeline.cluster.submission import (  # half a second that the other jobs need not wait
+        Submission,
+        submit_job,
+    )
 
     _check(context, command)
     submission = Submission(

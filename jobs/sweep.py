@@ -9,20 +9,19 @@ from typing import Annotated, TypeVar
 import pyarrow.compute as pc
 import typer
 
-from jobs import console
-from jobs.options import Address, Cpus, Debug, Gpus, Json, Overwrite, Seed, bytes_of, numbers_of
-from pipeline.artefact import Artefact, ArtefactWriter, Kind, unfinished
-from pipeline.dataset import Dataset
-from pipeline.distillation import Method
-from pipeline.errors import InputError
-from pipeline.learners import Learner
-from pipeline.session import ray_session
-from pipeline.sweep.config import SweepConfig
-from pipeline.sweep.findings import Findings
-from pipeline.sweep.room import Share
-from pipeline.sweep.run import REPORT, check_budgets
-from pipeline.sweep.run import sweep as run_sweep
-from pipeline.sweep.space import DEFAULT_SPACE, PARAMETERS, Space, read_space
+from infrec.jobs import console
+from infrec.jobs.options import Address, Cpus, Debug, Gpus, Json, Overwrite, Seed, bytes_of, numbers_of
+from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.distillation import Method
+from infrec.pipeline.report.findings import Findings
+from infrec.pipeline.serving import Learner
+from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind, unfinished
+from infrec.pipeline.study.config import SweepConfig
+from infrec.pipeline.study.placement import Share
+from infrec.pipeline.study.run import REPORT, check_budgets
+from infrec.pipeline.study.run import sweep as run_sweep
+from infrec.pipeline.study.space import DEFAULT_SPACE, PARAMETERS, Space, read_space
 
 _DEFAULT = SweepConfig(budgets=(1,))
 _PARTS = ("validation", "test")

@@ -15,9 +15,9 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from kernels import tiles
-from kernels.sparse import transposed_product
-from kernels.tiles import ArrayTiles, FinishedTiles, Layout
+from infrec.kernels import tiles
+from infrec.kernels.sparse import transposed_product
+from infrec.kernels.tiles import ArrayTiles, FinishedTiles, Layout
 
 _PROBES = 16
 

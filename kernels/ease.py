@@ -9,9 +9,9 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from kernels import tiles
-from kernels.inner_products import inner_products
-from kernels.tiles import ArrayTiles, FinishedTiles, Layout, Tiles
+from infrec.kernels import tiles
+from infrec.kernels.inner_products import inner_products
+from infrec.kernels.tiles import ArrayTiles, FinishedTiles, Layout, Tiles
 
 
 def item_gram(train: sp.csr_array, layout: Layout, out: Tiles) -> None:

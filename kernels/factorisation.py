@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels.tiles import Layout, Tile, inverse_factor
+from infrec.kernels.tiles import Layout, Tile, inverse_factor
 
 
 class Stage(StrEnum):

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float, Float32, Int, Shaped
 
-from kernels.sparse import product, rows_of_entries
+from infrec.kernels.sparse import product, rows_of_entries
 
 # Rates of one core, measured on ML-1M's blocks on an x86 server. Only their ratios matter, and only to choose a route:
 # all routes give the same numbers on binary rows.

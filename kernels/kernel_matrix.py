@@ -9,15 +9,15 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from kernels.inner_products import (
+from infrec.kernels.inner_products import (
     accelerator_inner_products,
     dense_inner_products,
     inner_products,
     product_operand,
     squared_norms,
 )
-from kernels.ntk import NTK, ntk_block
-from kernels.sparse import strips, with_empty_rows
+from infrec.kernels.ntk import NTK, ntk_block
+from infrec.kernels.sparse import strips, with_empty_rows
 
 _SHAPE_STEP = 512
 """Blocks are computed in multiples of this: XLA compiles once a shape, and the last block of anything is shorter."""

@@ -14,11 +14,11 @@ import scipy.linalg
 import scipy.sparse as sp
 from jaxtyping import Float32, Int
 
-from kernels.inner_products import squared_norms
-from kernels.kernel_matrix import KernelRows, kernel_block
-from kernels.ntk import NTK
-from kernels.sparse import product
-from kernels.tiles import one_blas_thread
+from infrec.kernels.inner_products import squared_norms
+from infrec.kernels.kernel_matrix import KernelRows, kernel_block
+from infrec.kernels.ntk import NTK
+from infrec.kernels.sparse import product
+from infrec.kernels.tiles import one_blas_thread
 
 _ROUNDS = 3
 """Of k-means: more make no better landmarks (benchmarks/README.md)."""

@@ -23,7 +23,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from kernels.ranking import exclude, top_k
+from infrec.kernels.ranking import exclude, top_k
 
 CUTOFFS = (10, 20, 100)
 NEGATIVES = 50

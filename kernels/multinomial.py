@@ -7,7 +7,7 @@ With scores P = Φ β (users × items), a target set T_u, a weight w_u and items
 
 Three matrix products are the heavy work. Processors multiply bfloat16 twice (CPUs) to sixteen times (GPUs) as fast as
 float32, so the factors may be rounded to it, by up to 2⁻⁹ of each; sums are of float32. Whoever rounds them sees to it
-that nothing cancels in the products: `kernels.distillation` whitens Φ and β.
+that nothing cancels in the products: `kernels.outer_loss` whitens Φ and β.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import scipy.sparse as sp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int8
 
-from kernels.inner_products import dense_on_device
-from kernels.sparse import rows_of_entries
+from infrec.kernels.inner_products import dense_on_device
+from infrec.kernels.sparse import rows_of_entries
 
 
 class Factor(NamedTuple):
@@ -53,7 +53,7 @@ def marks(targets: sp.csr_array, left_out: sp.csr_array) -> Int8[Array | np.ndar
     return dense.reshape(users, items)
 
 
-class Gradients(NamedTuple):
+class MultinomialGradients(NamedTuple):
     """The loss of some users and its derivatives."""
 
     losses: Float[Array, " users"]
@@ -70,7 +70,7 @@ def add_multinomial_gradients(
     marked: Int8[Array, "users items"],
     counts: Float[Array, " users"],
     weights: Float[Array, " users"],
-) -> Gradients:
+) -> MultinomialGradients:
     """The losses of a block of users and dΦ; their dβ is added to `d_beta`, whose dtype the sums have.
 
     `marked` is 1 at targets, `counts` of them a user, and −1 at items that are left out. A user without targets
@@ -86,4 +86,4 @@ def add_multinomial_gradients(
     losses = weights * (counts * (jnp.log(total) + most) - jnp.sum(jnp.where(is_target, scores, 0), axis=1))
     d_scores = exponentials * (weights * counts / total)[:, None] - jnp.where(is_target, weights[:, None], 0)
     d_scores = d_scores.astype(phi.matrix.dtype)
-    return Gradients(losses, product(d_scores, beta.transposed), d_beta + product(phi.transposed, d_scores))
+    return MultinomialGradients(losses, product(d_scores, beta.transposed), d_beta + product(phi.transposed, d_scores))

@@ -20,10 +20,10 @@ import scipy.linalg
 import scipy.sparse as sp
 from jaxtyping import Float, Float32, Float64
 
-from kernels.kernel_matrix import KernelRows, kernel_block, kernel_diagonal_block
-from kernels.ntk import NTK
-from kernels.sparse import add_transposed_product
-from kernels.tiles import one_blas_thread
+from infrec.kernels.kernel_matrix import KernelRows, kernel_block, kernel_diagonal_block
+from infrec.kernels.ntk import NTK
+from infrec.kernels.sparse import add_transposed_product
+from infrec.kernels.tiles import one_blas_thread
 
 _ROUNDING = float(np.finfo(np.float32).eps)
 """Relative error of a kernel value, which is computed in float32."""

@@ -66,6 +66,11 @@ class Layout:
         """The indices of all lower tiles."""
         return [(i, j) for i in range(self.count) for j in range(i + 1)]
 
+    @property
+    def lower_entries(self) -> int:
+        """Entries of all lower tiles."""
+        return sum((row.stop - row.start) * row.stop for row in self.spans())
+
     def heights(self) -> list[int]:
         return [span.stop - span.start for span in self.spans()]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
-from kernels.ntk import NTK
-from pipeline.artefact import Artefact, ArtefactWriter, Kind
-from pipeline.dataset import ITEMS, Dataset, lists_of, shard_name
-from pipeline.recommenders.summary import publish_summary
+from infrec.kernels.ntk import NTK
+from infrec.pipeline.data import ITEMS, Dataset, lists_of, shard_name
+from infrec.pipeline.models import publish_summary
+from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
 
 
 def taste_matrix(users: int, items: int, *, seed: int, per_user: int = 20, rank: int = 4) -> sp.csr_array:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import ray.scripts.scripts
 import typer.main
 
-from jobs.cli import app
+from infrec.jobs.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -63,7 +63,7 @@ def elsewhere(words: list[str]) -> bool:
 
 def accepted(words: list[str]) -> str:
     """The job that a command of infrec names, once that job has taken all its options."""
-    words = words[1:] if words[0] == "infrec" else words[words.index("jobs") + 1 :]
+    words = words[1:] if words[0] == "infrec" else words[words.index("infrec.jobs") + 1 :]
     job = INFREC.commands[words[0]]
     taken = job.make_context(words[0], words[1:])
     if words[0] == "submit":

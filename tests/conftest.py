@@ -15,11 +15,15 @@ import ray
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+# As in `ray_session`, and before any test starts JAX: bytes must not depend on which tests have run before
+os.environ["NPROC"] = "1"
+# Without a limit on idle workers, a Ray that a test starts by itself starts dozens of them
+os.environ.setdefault("RAY_num_workers_soft_limit", "16")
 # The tests of metrics need not wait ten seconds for them
 os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")
 
-from pipeline.session import Cluster, ray_session
-from pipeline.workers import Pool, PoolActor, pool_size
+from infrec.pipeline.cluster import Cluster, Pool, pool_size, ray_session
+from infrec.pipeline.cluster.pool import PoolActor
 
 # Shells start background jobs deaf to Ctrl-C, and what these start is deaf as well: the tests that send it are not
 signal.signal(signal.SIGINT, signal.default_int_handler)

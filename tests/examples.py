@@ -16,8 +16,8 @@ from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs.cli import main
-from pipeline.session import ray_session
+from infrec.jobs.cli import main
+from infrec.pipeline.cluster import ray_session
 from tests.commands import ROOT, commands, fences
 
 INDEX = ROOT / "docs" / "README.md"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.workers import PoolActor
+from infrec.pipeline.cluster.pool import PoolActor
 
 
 class Kill:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kernels.normalisation import Exponents
-from pipeline.artefact import Artefact, ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.progress import Report, silent
-from pipeline.recommenders.ease import EASEConfig, fit_ease
-from pipeline.recommenders.infinite_ae import InfiniteAEConfig, fit_infinite_ae
-from pipeline.recommenders.mf import MFConfig, fit_mf
-from pipeline.recommenders.nystrom import NystromConfig, fit_nystrom
-from pipeline.recommenders.popularity import fit_popularity
-from pipeline.recommenders.tiled import fit_tiled
-from pipeline.workers import Pool
+from infrec.kernels.normalisation import Exponents
+from infrec.pipeline.cluster import Pool, Report, silent
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.models import (
+    EASEConfig,
+    InfiniteAEConfig,
+    MFConfig,
+    NystromConfig,
+    fit_ease,
+    fit_mf,
+    fit_popularity,
+)
+from infrec.pipeline.solvers import fit_exact, fit_nystrom, fit_tiled
+from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
 
 TILE = 200
 """Rows of a tile in files: a few tiles a side, the last one shorter."""
@@ -27,7 +30,7 @@ def fit(model: str, dataset: Dataset, out: Path, pool: Pool, *, report: Report =
     """The model as `infrec fit` makes it, with the given values of its config."""
     writer = ArtefactWriter(out, Kind.MODEL, purpose={"model": model})
     if model == "infinite-ae":
-        return fit_infinite_ae(dataset, writer, InfiniteAEConfig(**config), pool, report=report)
+        return fit_exact(dataset, writer, InfiniteAEConfig(**config), pool, report=report)
     if model == "nystrom":
         return fit_nystrom(dataset, writer, NystromConfig(**config), pool, report=report)
     if model == "tiled":

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.dataset import PARTS, Dataset
-from pipeline.ingest import IngestConfig
-from pipeline.ingest.hashing import hash_ids
-from pipeline.ingest.partition import Dropped
-from pipeline.ingest.splits import PART_NAMES, Interactions, Split, assign
+from infrec.pipeline.data import PARTS, Dataset
+from infrec.pipeline.ingest import IngestConfig, Split
+from infrec.pipeline.ingest.hashing import hash_ids
+from infrec.pipeline.ingest.shuffle.partition import Dropped
+from infrec.pipeline.ingest.splits import PART_NAMES, Interactions, assign
 
 Row = dict[str, Any]
 History = tuple[bool, list[Any], list[Any], list[Any]]

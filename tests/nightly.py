@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cli import main
-from pipeline.artefact import Artefact, Kind
-from pipeline.dataset import Dataset
+from infrec.jobs.cli import main
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.storage import Artefact, Kind
 
 USERS, GENRES, ITEMS_OF_A_GENRE, OF_A_USER = 300, 6, 100, 24
 OPTIONS = ("--budget", "40", "--steps", "60")

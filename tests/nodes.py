@@ -14,7 +14,7 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 
-from pipeline.session import ray_session
+from infrec.pipeline.cluster import ray_session
 
 
 def by_itself(function: Callable[..., None], *arguments: Any, one_core: bool = False) -> subprocess.Popen[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.sweep.findings import ALL_USERS, METRICS, TRIALS_SCHEMA, Findings
+from infrec.pipeline.report.findings import ALL_USERS, METRICS, TRIALS_SCHEMA, Findings
 
 USERS = 6040
 _HALFWAY = {"distill-cf": 30, "nystrom": 300, "random-users": 700}

@@ -9,15 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from kernels.normalisation import Exponents
-from pipeline.artefact import Artefact, ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.errors import InputError
-from pipeline.progress import Report, silent
-from pipeline.recommendation import RecommendConfig, recommend
-from pipeline.scoring import evaluate
-from pipeline.session import ray_session
-from pipeline.workers import InProcess, Pool
+from infrec.kernels.normalisation import Exponents
+from infrec.pipeline.cluster import InProcess, Pool, Report, ray_session, silent
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.serving import RecommendConfig, evaluate, recommend
+from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind
 from tests.builders import taste_dataset
 from tests.killing import Kill, finished_parts
 from tests.models import checksums, fit

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cli import main
-from pipeline.dataset import Dataset
-from pipeline.ingest import IngestConfig, ingest
+from infrec.jobs.cli import main
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.ingest import IngestConfig, ingest
 from tests.sentence import assert_one_sentence
 
 ROOT = Path(__file__).parents[1]

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.ingest import Format, find_files
-from pipeline.ingest.timestamps import parse_time, sortable
-from pipeline.resummarize.clock import in_words_of, midnight
+from infrec.pipeline.ingest import Format, find_files
+from infrec.pipeline.ingest.reading.timestamps import parse_time, sortable
+from infrec.pipeline.nightly.clock import in_words_of, midnight
 
 THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -13,17 +13,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from pipeline.artefact import Artefact, ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.distillation import ComparisonConfig, DistillConfig, Method, summarise
-from pipeline.distillation.svp import importance
-from pipeline.errors import InputError
-from pipeline.progress import silent
-from pipeline.recommenders import load_recommender
-from pipeline.recommenders.summary import DUAL, HISTORY, LOGITS, summary_matrix
-from pipeline.scoring import evaluate
-from pipeline.session import ray_session
-from pipeline.workers import Pool
+from infrec.kernels.bpr import importance
+from infrec.pipeline.cluster import Pool, ray_session, silent
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.distillation import BaselineConfig, DistillConfig, Method, summarise
+from infrec.pipeline.models import HISTORY, LOGITS, load_recommender, summary_matrix
+from infrec.pipeline.models.summary import DUAL
+from infrec.pipeline.serving import evaluate
+from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind
 from tests import oracles
 from tests.builders import split_matrix, taste_dataset, taste_matrix, write_dataset
 
@@ -45,7 +42,7 @@ def made(
 ) -> tuple[Artefact, np.ndarray]:
     """The artefact and S."""
     writer = ArtefactWriter(out, Kind.SUMMARY, purpose={})
-    summary = summarise(dataset, writer, ComparisonConfig(method=method, budget=budget, **options), pool)
+    summary = summarise(dataset, writer, BaselineConfig(method=method, budget=budget, **options), pool)
     return summary, summary_matrix(summary)
 
 
@@ -99,7 +96,7 @@ def test_one_function_makes_them_all(datasets: dict[str, Dataset], tmp_path: Pat
     summary = summarise(datasets["weak"], writer, DistillConfig(budget=10, steps=2, batch=64), pool)
     assert summary.manifest.config["method"] == Method.DISTILL_CF
     with pytest.raises(InputError, match="distill-cf is configured by DistillConfig"):
-        ComparisonConfig(method=Method.DISTILL_CF)
+        BaselineConfig(method=Method.DISTILL_CF)
 
 
 @pytest.mark.parametrize("data", ["weak", "strong"])
@@ -202,7 +199,7 @@ def test_a_lambda_without_a_solution_is_left_out(tmp_path: Path, pool: Pool) -> 
 
 
 ONE_CPU = [Method.NYSTROM, Method.SVP_CF]
-CONFIG = ComparisonConfig(method=Method.NYSTROM, budget=150, lambdas=(0.5, 5.0), parts=3)
+CONFIG = BaselineConfig(method=Method.NYSTROM, budget=150, lambdas=(0.5, 5.0), parts=3)
 
 
 def test_one_actor_on_one_core_writes_the_bytes_of_two(
@@ -249,4 +246,4 @@ def test_a_budget_above_the_number_of_users_is_refused(
 )
 def test_wrong_options_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        ComparisonConfig(method=Method.HEAD_USERS, **wrong)
+        BaselineConfig(method=Method.HEAD_USERS, **wrong)

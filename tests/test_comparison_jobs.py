@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import main
-from pipeline.session import Cluster
+from infrec.jobs.cli import main
+from infrec.pipeline.cluster import Cluster
 from tests.builders import taste_dataset
 from tests.sentence import assert_one_sentence
 

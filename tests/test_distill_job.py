@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import main
-from pipeline.artefact import Artefact, Kind
-from pipeline.distillation import DistillConfig
-from pipeline.errors import InputError
-from pipeline.session import Cluster
+from infrec.jobs.cli import main
+from infrec.pipeline.cluster import Cluster
+from infrec.pipeline.distillation import DistillConfig
+from infrec.pipeline.storage import Artefact, InputError, Kind
 from tests.builders import taste_dataset
 from tests.sentence import assert_one_sentence
 

@@ -14,23 +14,17 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels.distillation import InnerModel
-from kernels.sampler import Sampler
-from pipeline.artefact import Artefact, ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.distillation import DistillConfig, Objective, distill
-from pipeline.distillation.config import Schedule
-from pipeline.distillation.training import initial_logits
-from pipeline.distillation.users import PartWorker, Users
-from pipeline.errors import Diverged, InputError
-from pipeline.plan import plan_summary
-from pipeline.progress import Report, silent
-from pipeline.recommenders import load_recommender
-from pipeline.recommenders.base import read_tensor
-from pipeline.recommenders.summary import HISTORY, LOGITS, publish_summary, summary_matrix
-from pipeline.scoring import evaluate
-from pipeline.session import ray_session
-from pipeline.workers import Pool
+from infrec.kernels.outer_loss import InnerModel
+from infrec.kernels.sampler import Sampler
+from infrec.pipeline.cluster import Pool, Report, ray_session, silent
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.distillation import DistillConfig, Objective, Schedule, distill
+from infrec.pipeline.distillation.initial import initial_logits
+from infrec.pipeline.distillation.memory import plan_summary
+from infrec.pipeline.distillation.users import PartWorker, Users
+from infrec.pipeline.models import HISTORY, LOGITS, load_recommender, publish_summary, summary_matrix
+from infrec.pipeline.serving import evaluate
+from infrec.pipeline.storage import Artefact, ArtefactWriter, Diverged, InputError, Kind, read_tensor
 from tests import oracles
 from tests.builders import taste_dataset
 from tests.killing import Kill

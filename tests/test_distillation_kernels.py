@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels import distillation
-from kernels.distillation import Batch, InnerModel, UsersLoss
-from kernels.multinomial import add_multinomial_gradients
-from kernels.ntk import NTK
+from infrec.kernels import outer_loss
+from infrec.kernels.multinomial import add_multinomial_gradients
+from infrec.kernels.ntk import NTK
+from infrec.kernels.outer_loss import Batch, InnerModel, UsersLoss
 from tests import oracles
 
 USERS, BUDGET, ITEMS = 40, 7, 31
@@ -89,7 +89,7 @@ def test_blocks_of_users_add_up(backend: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     once = UsersLoss(NTK(), model).gradients(problem.batch)
     for name in ("_CACHED", "_ON_DEVICE"):
-        monkeypatch.setattr(distillation, name, 1)
+        monkeypatch.setattr(outer_loss, name, 1)
     found = UsersLoss(NTK(), model).gradients(batch)  # 280 users in three blocks of up to 128
     for seven, one in zip(found, once, strict=True):
         np.testing.assert_allclose(seven, 7 * np.asarray(one), rtol=1e-3, atol=1e-3 * np.abs(one).max())

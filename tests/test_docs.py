@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.session import Cluster
+from infrec.pipeline.cluster import Cluster
 from tests.commands import INFREC, PAGES, accepted, check, commands, elsewhere, fences, spans
 from tests.examples import examples, listed
 

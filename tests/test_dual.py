@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels import dual, tiles
-from kernels.dual import CoefficientDual, InverseDual
-from kernels.tiles import ArrayTiles, Layout, Tiles
+from infrec.kernels import dual, tiles
+from infrec.kernels.dual import CoefficientDual, InverseDual
+from infrec.kernels.tiles import ArrayTiles, Layout, Tiles
 from tests import oracles
 from tests.tolerances import assert_solved
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels.ease import item_gram, item_weights
-from kernels.tiles import ArrayTiles, Layout, NotPositiveDefinite
+from infrec.kernels.ease import item_gram, item_weights
+from infrec.kernels.tiles import ArrayTiles, Layout, NotPositiveDefinite
 from tests import oracles
 from tests.builders import taste_matrix
 from tests.tolerances import assert_solved

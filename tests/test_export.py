@@ -14,12 +14,11 @@ import pytest
 import ray
 import scipy.sparse as sp
 
-from jobs.cli import main
-from pipeline.artefact import Artefact, Kind, Manifest
-from pipeline.errors import InputError
-from pipeline.export import Format, file_content
-from pipeline.interactions import Choice, interactions
-from pipeline.recommenders.summary import USERS
+from infrec.jobs.cli import main
+from infrec.kernels.gumbel_top_k import Choice, interactions
+from infrec.pipeline.models import USERS
+from infrec.pipeline.serving import ExportFormat, file_content
+from infrec.pipeline.storage import Artefact, InputError, Kind, Manifest
 from tests.builders import taste_dataset, write_summary
 from tests.sentence import assert_one_sentence
 
@@ -96,16 +95,16 @@ def test_scipy_reads_the_matrix_and_numpy_the_item_ids(summary: Artefact, weight
 
 def test_integers_stay_integers(weights: np.ndarray, tmp_path: Path) -> None:
     ids, matrix = pa.array(range(7000, 7000 + ITEMS)), sp.csr_array(weights)
-    content = {form: file_content(matrix, ids, form, with_weights=True) for form in Format}
-    (tmp_path / "npz").write_bytes(content[Format.NPZ])
+    content = {form: file_content(matrix, ids, form, with_weights=True) for form in ExportFormat}
+    (tmp_path / "npz").write_bytes(content[ExportFormat.NPZ])
     assert np.load(tmp_path / "npz")["item_ids"].tolist() == ids.to_pylist()
-    assert pq.read_table(pa.BufferReader(content[Format.PARQUET])).schema.field("item_id").type == pa.int64()
+    assert pq.read_table(pa.BufferReader(content[ExportFormat.PARQUET])).schema.field("item_id").type == pa.int64()
     item = 7000 + matrix.indices[0]
-    assert content[Format.CSV].to_pybytes().splitlines()[1].startswith(f"0,{item},".encode())
-    assert content[Format.INTER].to_pybytes().splitlines()[1].startswith(f"0\t{item}\t".encode())
+    assert content[ExportFormat.CSV].to_pybytes().splitlines()[1].startswith(f"0,{item},".encode())
+    assert content[ExportFormat.INTER].to_pybytes().splitlines()[1].startswith(f"0\t{item}\t".encode())
 
 
-@pytest.mark.parametrize("form", list(Format))
+@pytest.mark.parametrize("form", list(ExportFormat))
 def test_the_same_bytes_again(summary: Artefact, tmp_path: Path, form: str) -> None:
     options = ["--format", form, "--interactions", "--choose", "sample", "--seed", "3"]
     first, second = (exported(summary, tmp_path / name, *options).read_bytes() for name in ("first", "second"))
@@ -223,6 +222,6 @@ def test_a_summary_that_does_not_count_its_users(
 def test_an_item_id_that_recbole_could_not_read(item: str) -> None:
     matrix = sp.csr_array(np.ones((1, 1), np.float32))
     with pytest.raises(InputError, match="which --format inter cannot say"):
-        file_content(matrix, pa.array([item]), Format.INTER, with_weights=True)
-    content = file_content(matrix, pa.array([item]), Format.CSV, with_weights=False).to_pybytes().decode()
+        file_content(matrix, pa.array([item]), ExportFormat.INTER, with_weights=True)
+    content = file_content(matrix, pa.array([item]), ExportFormat.CSV, with_weights=False).to_pybytes().decode()
     assert list(csv.reader(content.splitlines(keepends=True)))[1] == ["0", item]

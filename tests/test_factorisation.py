@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels import factorisation
-from kernels.factorisation import Node, Stage
-from kernels.tiles import Layout, NotPositiveDefinite
+from infrec.kernels import factorisation
+from infrec.kernels.factorisation import Node, Stage
+from infrec.kernels.tiles import Layout, NotPositiveDefinite
 from tests.test_tiles import CONDITION, SIZES, TILE, cut, joined, positive_definite, symmetric
 from tests.tolerances import assert_solved
 

@@ -13,10 +13,10 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.sweep.coordinates import hyper_parameter_figure, line_ids
-from pipeline.sweep.drawing import Artboard, moved_apart, style_of
-from pipeline.sweep.figures import FIGURES, cost_figure, noise_figure, quality_figure, save
-from pipeline.sweep.findings import ALL_USERS, TRIALS_SCHEMA
+from infrec.pipeline.report.coordinates import hyper_parameter_figure, line_ids
+from infrec.pipeline.report.drawing import Artboard, moved_apart, style_of
+from infrec.pipeline.report.figures import FIGURES, cost_figure, noise_figure, quality_figure, save
+from infrec.pipeline.report.findings import ALL_USERS, TRIALS_SCHEMA
 from tests.sweeps import USERS, made_up_findings, trial_row
 
 FINDINGS = made_up_findings()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipeline.resummarize.gate import Quality, Verdict, last_night, objection
+from infrec.pipeline.nightly.gate import Quality, Verdict, last_night, objection
 
 MANY = 1_000_000
 LAST = Quality(15.0, 20.0, MANY)

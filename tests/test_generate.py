@@ -12,12 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from jobs.cli import main
-from pipeline.artefact import Artefact
-from pipeline.dataset import Dataset
-from pipeline.errors import InputError
-from pipeline.generate import GenerateConfig, generate
-from pipeline.session import ray_session
+from infrec.jobs.cli import main
+from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.data import Dataset, GenerateConfig, generate_log
+from infrec.pipeline.storage import Artefact, InputError
 from tests.killing import finished_parts
 from tests.nodes import by_itself
 
@@ -29,7 +27,7 @@ def whole(log: Artefact) -> pa.Table:
 
 
 def test_size_columns_and_files(tmp_path: Path) -> None:
-    log = generate(str(tmp_path / "log"), GenerateConfig(rows=10_007, users=300, items=50, files=4))
+    log = generate_log(str(tmp_path / "log"), GenerateConfig(rows=10_007, users=300, items=50, files=4))
     table = whole(log)
     assert len(log.manifest.files) == 4
     assert log.manifest.counts == {"rows": 10_007, "synthetic": True}
@@ -44,15 +42,15 @@ def test_size_columns_and_files(tmp_path: Path) -> None:
 
 def test_the_same_configuration_gives_the_same_bytes(tmp_path: Path) -> None:
     config = GenerateConfig(rows=5000, users=100, items=50, files=3, string_ids=True, dirt=0.1)
-    first, second = (generate(str(tmp_path / name), config).manifest.fingerprint() for name in "ab")
+    first, second = (generate_log(str(tmp_path / name), config).manifest.fingerprint() for name in "ab")
     assert first == second
     other = GenerateConfig(rows=5000, users=100, items=50, files=3, string_ids=True, dirt=0.1, seed=1)
-    assert generate(str(tmp_path / "c"), other).manifest.fingerprint() != first
+    assert generate_log(str(tmp_path / "c"), other).manifest.fingerprint() != first
 
 
 def test_dirt_is_found_by_ingest(tmp_path: Path) -> None:
     config = GenerateConfig(rows=40_000, users=5000, items=50, string_ids=True, dirt=0.2)
-    table = whole(generate(str(tmp_path / "log"), config))
+    table = whole(generate_log(str(tmp_path / "log"), config))
     assert table["user_id"].type == pa.string()
     assert pc.min(table["user_id"]).as_py().startswith("user-0")
     nulls = table["user_id"].null_count + table["item_id"].null_count
@@ -69,7 +67,7 @@ TWELVE_FILES = GenerateConfig(rows=20_000, users=100, items=50, files=12, string
 
 def test_a_killed_run_keeps_its_finished_files(tmp_path: Path) -> None:
     """The driver gets SIGKILL after half of the files; then one of them is cut off."""
-    undisturbed = generate(str(tmp_path / "undisturbed"), TWELVE_FILES).manifest.fingerprint()
+    undisturbed = generate_log(str(tmp_path / "undisturbed"), TWELVE_FILES).manifest.fingerprint()
     out = tmp_path / "log"
     killed = by_itself(generate_until_killed, str(out))
     killed.communicate()
@@ -79,7 +77,7 @@ def test_a_killed_run_keeps_its_finished_files(tmp_path: Path) -> None:
     assert len(left) >= 6
     cut_short = tmp_path / ".log.partial" / min(left)
     os.truncate(cut_short, cut_short.stat().st_size - 10)
-    assert generate(str(out), TWELVE_FILES).manifest.fingerprint() == undisturbed
+    assert generate_log(str(out), TWELVE_FILES).manifest.fingerprint() == undisturbed
     made_again = [name for name, written in left.items() if (out / name).stat().st_mtime_ns != written]
     assert made_again == [cut_short.name]
 
@@ -90,7 +88,7 @@ def generate_until_killed(out: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with ray_session(cpus=1):
-        generate(out, TWELVE_FILES, report=kill)
+        generate_log(out, TWELVE_FILES, report=kill)
 
 
 def test_an_infinite_autoencoder_learns_the_taste(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,11 @@ import pytest
 import scipy.sparse as sp
 
 from benchmarks import gpu
-from kernels.inner_products import accelerator_inner_products
+from infrec.kernels.inner_products import accelerator_inner_products
 
 ROOT = Path(__file__).parents[1]
-ABSENT = ("ray", "pyarrow", "fsspec", "optax", "threadpoolctl", "typer", "rich", "psutil", "pipeline", "jobs")
+ABSENT = ("ray", "pyarrow", "fsspec", "optax", "threadpoolctl", "typer", "rich", "psutil")
+ABSENT += ("infrec.pipeline", "infrec.jobs")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

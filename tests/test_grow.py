@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.artefact import MANIFEST
-from pipeline.dataset import COLUMNS, PARTS, Dataset
-from pipeline.errors import InputError
-from pipeline.ingest import IngestConfig, Split, ingest
-from pipeline.ingest import grow as growing
-from pipeline.ingest.grow import Grown, grow
-from pipeline.ingest.shards import USER_COUNTS
+from infrec.pipeline.data import PARTS, Dataset
+from infrec.pipeline.data.dataset import COLUMNS
+from infrec.pipeline.ingest import IngestConfig, Split, grow, ingest
+from infrec.pipeline.ingest import grow as growing
+from infrec.pipeline.ingest.growth.grow import Grown
+from infrec.pipeline.ingest.shuffle.shards import USER_COUNTS
+from infrec.pipeline.storage import MANIFEST, InputError
 from tests.naive_ingest import NaiveDataset, Row, as_naive, naive_ingest
 from tests.nodes import by_itself
 from tests.test_ingest import write_log

@@ -11,17 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 
-from kernels.metrics import propensity_weights
-from pipeline.artefact import ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.errors import InputError
-from pipeline.ingest import IngestConfig, Split, ingest
-from pipeline.ingest.grow import Grown, grow
-from pipeline.perturb import PerturbConfig, perturb
-from pipeline.recommendation import RecommendConfig, recommend
-from pipeline.recommenders import load_recommender
-from pipeline.scoring import evaluate, open_model
-from pipeline.workers import Pool
+from infrec.kernels.metrics import propensity_weights
+from infrec.pipeline.cluster import Pool
+from infrec.pipeline.data import Dataset, PerturbConfig, perturb_dataset
+from infrec.pipeline.ingest import IngestConfig, Split, grow, ingest
+from infrec.pipeline.ingest.growth.grow import Grown
+from infrec.pipeline.models import load_recommender, open_model
+from infrec.pipeline.serving import RecommendConfig, evaluate, recommend
+from infrec.pipeline.storage import ArtefactWriter, InputError, Kind
 from tests import oracles
 from tests.builders import taste_matrix, write_dataset, write_summary
 from tests.models import DEGREE, fit
@@ -67,7 +64,7 @@ def grown(cluster: object, folder: Path) -> Grown:
 @pytest.fixture(scope="module")
 def noisy(grown: Grown, folder: Path) -> Dataset:
     writer = ArtefactWriter(folder / "noisy", Kind.DATASET, purpose={})
-    return perturb(grown.dataset, writer, PerturbConfig(noise=0.2, remove=0.1))
+    return perturb_dataset(grown.dataset, writer, PerturbConfig(noise=0.2, remove=0.1))
 
 
 @pytest.fixture(scope="module")

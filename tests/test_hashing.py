@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.ingest.hashing import hash_ids, keyed, mix
+from infrec.pipeline.ingest.hashing import hash_ids, keyed, mix
 
 MASK = 2**64 - 1
 

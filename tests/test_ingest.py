@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.artefact import ArtefactWriter
-from pipeline.dataset import Dataset
-from pipeline.ingest import IngestConfig, Split, ingest
-from pipeline.ingest.partition import Dropped
-from pipeline.session import Cluster
+from infrec.pipeline.cluster import Cluster
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.ingest import IngestConfig, Split, ingest
+from infrec.pipeline.ingest.shuffle.partition import Dropped
+from infrec.pipeline.storage import ArtefactWriter
 from tests.naive_ingest import Row, as_naive, naive_ingest
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -12,10 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.dataset import Dataset
-from pipeline.generate import GenerateConfig, generate
-from pipeline.ingest import IngestConfig, ingest
-from pipeline.session import ray_session
+from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.data import Dataset, GenerateConfig, generate_log
+from infrec.pipeline.ingest import IngestConfig, ingest
 from tests.nodes import answer_of, by_itself, session_on_nodes
 
 CONFIG = IngestConfig(piece_rows=700, bucket_rows=900, k_core=3)
@@ -26,7 +25,7 @@ PASSES = ("read rows", "gather users", "write shards")
 def log(cluster: object, tmp_path_factory: pytest.TempPathFactory) -> str:
     """36,000 rows in 36 files: some fifty pieces and forty buckets."""
     out = str(tmp_path_factory.mktemp("faults") / "log")
-    generate(out, GenerateConfig(rows=36_000, users=600, items=80, files=36, string_ids=True, dirt=0.05))
+    generate_log(out, GenerateConfig(rows=36_000, users=600, items=80, files=36, string_ids=True, dirt=0.05))
     return out
 
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dataset import Dataset
-from pipeline.ingest import IngestConfig, Split, ingest
-from pipeline.ingest import partition as first_pass
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.ingest import IngestConfig, Split, ingest
+from infrec.pipeline.ingest.shuffle import partition as first_pass
 from tests.naive_ingest import as_naive, naive_ingest
 
 pytestmark = pytest.mark.usefixtures("cluster")

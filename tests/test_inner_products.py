@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels import inner_products as routes
-from kernels.inner_products import (
+from infrec.kernels import inner_products as routes
+from infrec.kernels.inner_products import (
     accelerator_inner_products,
     dense_inner_products,
     inner_products,

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels.distillation import Gradients, InnerModel
-from kernels.inner_step import InnerStep, solve_summary
-from kernels.ntk import NTK
-from kernels.sampler import Sampler, fill_with_noise
+from infrec.kernels.inner_regression import InnerStep, solve_summary
+from infrec.kernels.ntk import NTK
+from infrec.kernels.outer_loss import Gradients, InnerModel
+from infrec.kernels.sampler import Sampler, fill_with_noise
 from tests import oracles
 
 BUDGET, ITEMS, USERS = 9, 31, 20

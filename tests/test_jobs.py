@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 
-from jobs.cli import main
-from pipeline.artefact import ArtefactWriter, Kind
-from pipeline.session import Cluster
+from infrec.jobs.cli import main
+from infrec.pipeline.cluster import Cluster
+from infrec.pipeline.storage import ArtefactWriter, Kind
 from tests.builders import split_matrix, taste_matrix, write_dataset
 from tests.sentence import assert_one_sentence
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import resummarize as package
-from pipeline.distillation import training
-from pipeline.resummarize import ResummarizeConfig, State, hold, look
-from pipeline.resummarize import run as running
-from pipeline.session import Cluster
-from pipeline.workers import InProcess
+from infrec.pipeline import nightly as package
+from infrec.pipeline.cluster import Cluster, InProcess
+from infrec.pipeline.distillation import training
+from infrec.pipeline.nightly import ResummarizeConfig, State, look
+from infrec.pipeline.nightly import run as running
+from infrec.pipeline.storage import hold
 from tests.nightly import OPTIONS, Nights
 from tests.nodes import by_itself
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels.kernel_matrix import KernelRows, kernel_block
-from kernels.landmarks import cluster_means, rpcholesky
-from kernels.ntk import NTK
-from kernels.nystrom import NormalEquations, NystromSystem
+from infrec.kernels.kernel_matrix import KernelRows, kernel_block
+from infrec.kernels.landmarks import cluster_means, rpcholesky
+from infrec.kernels.ntk import NTK
+from infrec.kernels.nystrom import NormalEquations, NystromSystem
 from tests import oracles
 from tests.builders import taste_matrix
 

@@ -11,15 +11,15 @@ import pytest
 import scipy.sparse as sp
 from implicit.cpu.als import AlternatingLeastSquares
 
-from jobs.cli import main
-from kernels.tiles import one_blas_thread
-from pipeline.artefact import Artefact
-from pipeline.dataset import Dataset
-from pipeline.learners import Learner, Lesson, ease_lambdas
-from pipeline.recommenders import load_recommender
-from pipeline.recommenders.base import VALIDATION
-from pipeline.recommenders.mf import MF
-from pipeline.session import Cluster
+from infrec.jobs.cli import main
+from infrec.kernels.tiles import one_blas_thread
+from infrec.pipeline.cluster import Cluster
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.models import VALIDATION, load_recommender
+from infrec.pipeline.models.mf import MF
+from infrec.pipeline.serving import Learner, Lesson
+from infrec.pipeline.serving.learners import ease_lambdas
+from infrec.pipeline.storage import Artefact
 from tests import oracles
 from tests.builders import taste_dataset, write_dataset, write_summary
 from tests.sentence import assert_one_sentence
@@ -156,7 +156,7 @@ def test_it_refuses_in_one_sentence(
     refused("knows other items than", given, "--data", str(tmp_path / "other"), "--learner", "mf")
 
     found = importlib.util.find_spec
-    monkeypatch.setattr("pipeline.recommenders.mf.find_spec", lambda name: None if name == "implicit" else found(name))
+    monkeypatch.setattr("infrec.pipeline.models.mf.find_spec", lambda name: None if name == "implicit" else found(name))
     refused("pip install 'infrec[mf]'.", given, "--data", data, "--learner", "mf")
     assert main(["fit", data, "--model", "mf", "--out", str(tmp_path / "mf")]) == 2
     assert "pip install 'infrec[mf]'." in capsys.readouterr().err

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import Busy
-from pipeline.resummarize.lock import LOCK, Owner, hold
-from pipeline.storage import Location
+from infrec.pipeline.storage import LOCK, Busy, Location, hold
+from infrec.pipeline.storage.lock import Owner
 
 PROCESSES, TURNS = 4, 25
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dataset import Dataset
-from pipeline.ingest import IngestConfig, Split, ingest
-from pipeline.ingest.logs import Column, Format, LogFile, OnBadFile, Role, find_files
-from pipeline.ingest.pieces import cut, read
-from pipeline.ingest.textlogs import BLOCK_BYTES
-from pipeline.storage import Location
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.ingest import Format, IngestConfig, OnBadFile, Split, find_files, ingest
+from infrec.pipeline.ingest.reading.logs import Column, LogFile, Role
+from infrec.pipeline.ingest.reading.pieces import cut, read
+from infrec.pipeline.ingest.reading.text import BLOCK_BYTES
+from infrec.pipeline.storage import Location
 from tests.naive_ingest import as_naive
 
 ROOT = Path(__file__).parents[1]

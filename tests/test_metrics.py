@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels.metrics import (
+from infrec.kernels.metrics import (
     CUTOFFS,
     METRICS,
     BlockMetrics,

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.artefact import ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.distillation import ComparisonConfig, DistillConfig, Method, distill, summarise
-from pipeline.ingest import IngestConfig, Split, ingest
-from pipeline.recommenders.base import VALIDATION
-from pipeline.scoring import evaluate
-from pipeline.workers import Pool
+from infrec.pipeline.cluster import Pool
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.distillation import BaselineConfig, DistillConfig, Method, distill, summarise
+from infrec.pipeline.ingest import IngestConfig, Split, ingest
+from infrec.pipeline.models import VALIDATION
+from infrec.pipeline.serving import evaluate
+from infrec.pipeline.storage import ArtefactWriter, Kind
 from tests.models import DEGREE, NONE, fit
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -70,7 +70,7 @@ def test_summaries_of_real_users(
 ) -> None:
     """What a distilled summary of 500 users has to be better than."""
     writer = ArtefactWriter(tmp_path / "summary", Kind.SUMMARY, purpose={})
-    summary = summarise(ml1m, writer, ComparisonConfig(method=method, budget=500), workers)
+    summary = summarise(ml1m, writer, BaselineConfig(method=method, budget=500), workers)
     assert evaluate(str(summary.location), ml1m, workers).metrics["nDCG@10"] == pytest.approx(expected, abs=within)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels.multinomial import Factor, Gradients, add_multinomial_gradients, marks
+from infrec.kernels.multinomial import Factor, MultinomialGradients, add_multinomial_gradients, marks
 from tests import oracles
 
 USERS, BUDGET, ITEMS = 11, 4, 23
@@ -35,7 +35,7 @@ class Block:
         self.beta = 3 * rng.normal(size=(BUDGET, ITEMS)).astype(dtype)
         self.weights = rng.random(USERS).astype(dtype)
 
-    def gradients(self, d_beta: jax.Array, factors: type) -> Gradients:
+    def gradients(self, d_beta: jax.Array, factors: type) -> MultinomialGradients:
         phi, beta = (Factor.of(jnp.asarray(matrix), factors) for matrix in (self.phi, self.beta))
         marked = marks(sp.csr_array(self.targets), sp.csr_array(self.left_out))
         counts = self.targets.sum(axis=1).astype(self.phi.dtype)

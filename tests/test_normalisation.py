@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels.normalisation import DegreeNormalisation, Exponents
+from infrec.kernels.normalisation import DegreeNormalisation, Exponents
 from tests import oracles
 from tests.builders import taste_matrix
 

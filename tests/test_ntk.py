@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels.inner_products import product_operand
-from kernels.kernel_matrix import KernelRows, LandmarkKernel, kernel_block, kernel_diagonal_block
-from kernels.ntk import NTK, ntk_block
+from infrec.kernels.inner_products import product_operand
+from infrec.kernels.kernel_matrix import KernelRows, LandmarkKernel, kernel_block, kernel_diagonal_block
+from infrec.kernels.ntk import NTK, ntk_block
 from tests import oracles
 from tests.tolerances import FINITE_DIFFERENCE, GRADIENT, assert_entries_close
 

@@ -10,15 +10,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels.normalisation import Exponents
-from pipeline.artefact import Artefact, Kind
-from pipeline.dataset import Dataset, csr_of
-from pipeline.errors import InputError
-from pipeline.recommenders import load_recommender
-from pipeline.recommenders.base import VALIDATION
-from pipeline.recommenders.nystrom import LANDMARKS, LandmarkSampling
-from pipeline.session import ray_session
-from pipeline.workers import Pool
+from infrec.kernels.normalisation import Exponents
+from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.data import Dataset, csr_of
+from infrec.pipeline.models import VALIDATION, LandmarkSampling, load_recommender
+from infrec.pipeline.models.nystrom import LANDMARKS
+from infrec.pipeline.storage import Artefact, InputError, Kind
 from tests import oracles
 from tests.builders import split_matrix, taste_dataset, taste_matrix, write_dataset
 from tests.killing import Kill

@@ -11,16 +11,12 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.fs import S3FileSystem
 
-from jobs.cli import main
-from pipeline.artefact import Artefact, ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.errors import InputError
-from pipeline.ingest import IngestConfig, Split, ingest
-from pipeline.ingest.grow import grow
-from pipeline.resummarize import lock
-from pipeline.resummarize.lock import Owner
-from pipeline.session import Cluster
-from pipeline.storage import Location
+from infrec.jobs.cli import main
+from infrec.pipeline.cluster import Cluster
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.ingest import IngestConfig, Split, grow, ingest
+from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind, Location, lock
+from infrec.pipeline.storage.lock import Owner
 from tests.builders import taste_matrix
 from tests.naive_ingest import as_naive
 

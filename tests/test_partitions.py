@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.ingest import Format, find_files
-from pipeline.resummarize.partitions import Changes, Partition, from_json, to_json
+from infrec.pipeline.ingest import Format, find_files
+from infrec.pipeline.nightly.log_changes import Changes, SeenFile, from_json, to_json
+from infrec.pipeline.storage import InputError
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_log_that_only_grows(log: Path) -> None:
     assert _names(changes.to_fold) == ["night-3.parquet"] and not changes.took_away
 
 
-def _changes(log: Path, before: dict[str, Partition]) -> Changes:
+def _changes(log: Path, before: dict[str, SeenFile]) -> Changes:
     return Changes.between(before, find_files([str(log)], Format.AUTO))
 
 

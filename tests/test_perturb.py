@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from jobs.cli import main
-from pipeline.artefact import ArtefactWriter, Kind
-from pipeline.dataset import PARTS, Dataset, shard_name
-from pipeline.errors import InputError
-from pipeline.perturb import PerturbConfig, perturb
+from infrec.jobs.cli import main
+from infrec.pipeline.data import PARTS, Dataset, PerturbConfig, perturb_dataset, shard_name
+from infrec.pipeline.storage import ArtefactWriter, InputError, Kind
 from tests.builders import taste_dataset, write_dataset
 from tests.models import checksums
 from tests.sentence import assert_one_sentence
@@ -27,7 +25,7 @@ Perturb = Callable[..., Dataset]
 def perturbed(tmp_path: Path) -> Perturb:
     def made(dataset: Dataset, name: str = "noisy", **config: float) -> Dataset:
         writer = ArtefactWriter(tmp_path / name, Kind.DATASET, purpose=config)
-        perturb(dataset, writer, PerturbConfig(**config))
+        perturb_dataset(dataset, writer, PerturbConfig(**config))
         return Dataset.open(str(tmp_path / name))
 
     return made

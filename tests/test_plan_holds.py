@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measure import peak_memory
-from pipeline.artefact import ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.distillation import DistillConfig, plan_summarise, summarise
-from pipeline.planner import Resources, Search, Solver, estimates, fit
-from pipeline.recommenders.infinite_ae import PAPER_EXPONENTS, InfiniteAEConfig
-from pipeline.recommenders.nystrom import NystromConfig
-from pipeline.session import ray_session
-from pipeline.workers import Pool
+from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.distillation import DistillConfig, plan_summarise, summarise
+from infrec.pipeline.models import PAPER_EXPONENTS, InfiniteAEConfig, NystromConfig
+from infrec.pipeline.solvers import Resources, Search, Solver, estimates
+from infrec.pipeline.solvers.choice import fit_infinite_ae
+from infrec.pipeline.storage import ArtefactWriter, Kind
 from tests.builders import taste_dataset
 from tests.nodes import answer_of, by_itself
 
@@ -55,5 +54,5 @@ def run(job: str, dataset: str, out: str) -> None:
                     summarise(data, writer, DISTILLATION, pool)
             else:
                 with ArtefactWriter(out, Kind.MODEL, purpose={}) as writer:
-                    fit(Solver(job), SEARCH, data, writer, pool)
+                    fit_infinite_ae(Solver(job), SEARCH, data, writer, pool)
     print(json.dumps([plan.peak, peak.of_the_job]))

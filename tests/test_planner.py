@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import DoesNotFit
-from pipeline.plan import Plan
-from pipeline.planner import PATIENCE_SECONDS, Estimate, Resources, Search, Solver, chosen, estimates, gemm_rate
-from pipeline.recommenders.infinite_ae import InfiniteAEConfig
-from pipeline.recommenders.nystrom import NystromConfig
-from pipeline.session import Cluster
+from infrec.pipeline.cluster import Cluster, Plan
+from infrec.pipeline.models import InfiniteAEConfig, NystromConfig
+from infrec.pipeline.solvers import Estimate, Resources, Search, Solver, chosen, estimates
+from infrec.pipeline.solvers.choice import PATIENCE_SECONDS, gemm_rate
+from infrec.pipeline.storage import DoesNotFit
 from tests.builders import taste_dataset
 
 RESOURCES = Resources(cpus=2, memory=1000, disk=1000)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from kernels.ranking import exclude, top_k
+from infrec.kernels.ranking import exclude, top_k
 from tests import oracles
 
 ITEMS = 40

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cli import main
-from pipeline.artefact import Artefact, Kind
-from pipeline.session import Cluster
+from infrec.jobs.cli import main
+from infrec.pipeline.cluster import Cluster
+from infrec.pipeline.storage import Artefact, Kind
 from tests.builders import taste_matrix
 from tests.commands import INFREC, ROOT, commands, elsewhere, fences
 

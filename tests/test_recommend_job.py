@@ -15,13 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 
-from jobs import console
-from jobs.cli import main
-from pipeline.artefact import Artefact, Kind
-from pipeline.dataset import ITEMS, Dataset
-from pipeline.item_lists import Offer
-from pipeline.recommenders import load_recommender
-from pipeline.session import Cluster
+from infrec.jobs import console
+from infrec.jobs.cli import main
+from infrec.pipeline.cluster import Cluster
+from infrec.pipeline.data import ITEMS, Dataset, Offer
+from infrec.pipeline.models import load_recommender
+from infrec.pipeline.storage import Artefact, Kind
 from tests import oracles
 from tests.builders import split_matrix, taste_matrix, write_dataset
 from tests.killing import finished_parts

@@ -11,19 +11,28 @@ import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 
-from kernels.metrics import propensity_weights
-from pipeline.artefact import MANIFEST, Artefact, ArtefactWriter, Kind
-from pipeline.dataset import Dataset, Histories
-from pipeline.errors import DoesNotFit, InputError
-from pipeline.recommendation import RecommendConfig, recommend
-from pipeline.recommenders import MODELS, Recommender, load_recommender
-from pipeline.recommenders.base import VALIDATION
-from pipeline.recommenders.ease import EASEConfig, plan_ease
-from pipeline.recommenders.infinite_ae import InfiniteAEConfig, plan_infinite_ae
-from pipeline.recommenders.mf import MF, MFConfig, plan_mf
-from pipeline.recommenders.nystrom import LANDMARKS, LandmarkSampling, Nystrom, NystromConfig, plan_nystrom
-from pipeline.scoring import evaluate, open_model
-from pipeline.workers import Pool
+from infrec.kernels.metrics import propensity_weights
+from infrec.pipeline.cluster import Pool
+from infrec.pipeline.data import Dataset, Histories
+from infrec.pipeline.models import (
+    VALIDATION,
+    EASEConfig,
+    InfiniteAEConfig,
+    LandmarkSampling,
+    MFConfig,
+    Nystrom,
+    NystromConfig,
+    load_recommender,
+    open_model,
+    plan_ease,
+    plan_mf,
+)
+from infrec.pipeline.models.loading import MODELS, Recommender
+from infrec.pipeline.models.mf import MF
+from infrec.pipeline.models.nystrom import LANDMARKS
+from infrec.pipeline.serving import RecommendConfig, evaluate, recommend
+from infrec.pipeline.solvers import plan_exact, plan_nystrom
+from infrec.pipeline.storage import MANIFEST, Artefact, ArtefactWriter, DoesNotFit, InputError, Kind
 from tests import oracles
 from tests.builders import taste_dataset
 from tests.models import DEGREE, NONE, checksums, fit
@@ -229,7 +238,7 @@ def test_a_changed_byte_is_refused_with_the_name_of_the_file(fitted: Fitted, tmp
 def test_what_does_not_fit_is_refused_with_the_numbers(datasets: dict[str, Dataset]) -> None:
     numbers = r"needs \d+\.\d\d GB \(.*\), the memory limit is 0\.10 GB: raise --memory-limit"
     for plan in (
-        plan_infinite_ae(datasets["more users"], InfiniteAEConfig()),
+        plan_exact(datasets["more users"], InfiniteAEConfig()),
         plan_nystrom(datasets["more users"], NystromConfig(landmarks=100)),
         plan_ease(datasets["more users"], EASEConfig()),
         plan_mf(datasets["more users"], MFConfig()),
@@ -244,7 +253,7 @@ def test_a_choice_among_candidates_costs_the_memory_to_keep_one(datasets: dict[s
     fixed = InfiniteAEConfig(lambdas=(5.0,), exponents=NONE)
     searched = InfiniteAEConfig(lambdas=(1.0, 5.0), exponents=NONE)
     dataset = datasets["more users"]
-    assert plan_infinite_ae(dataset, fixed).peak < plan_infinite_ae(dataset, searched).peak
+    assert plan_exact(dataset, fixed).peak < plan_exact(dataset, searched).peak
 
 
 @pytest.mark.parametrize("config", [InfiniteAEConfig, NystromConfig, EASEConfig, MFConfig])

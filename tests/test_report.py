@@ -10,8 +10,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from pipeline.sweep.findings import Findings
-from pipeline.sweep.report import report_html
+from infrec.pipeline.report.findings import Findings
+from infrec.pipeline.report.page import report_html
 from tests.sweeps import made_up_findings, trial_row
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import jobs.resummarize
-from jobs.cli import main
-from pipeline.dataset import Dataset
-from pipeline.ingest import IngestConfig, Split, ingest
-from pipeline.session import Cluster
+import infrec.jobs.resummarize
+from infrec.jobs.cli import main
+from infrec.pipeline.cluster import Cluster
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.ingest import IngestConfig, Split, ingest
 from tests.naive_ingest import as_naive
 from tests.nightly import NOW, Nights
 from tests.sentence import assert_one_sentence
@@ -49,7 +49,7 @@ def histories(dataset: Dataset) -> dict[Any, Any]:
 
 
 def test_nothing_new(nights: Nights, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(jobs.resummarize, "ray_session", no_ray)
+    monkeypatch.setattr(infrec.jobs.resummarize, "ray_session", no_ray)
     assert nights.run() == 0
     assert "Nothing is new in the log" in capsys.readouterr().out
     assert nights.run("--json") == 0

@@ -11,10 +11,10 @@ import pytest
 import ray
 import scipy.sparse as sp
 
-from pipeline.dataset import Dataset
-from pipeline.distillation.rows import SharedRows, TrainingRows
-from pipeline.distillation.users import PartWorker
-from pipeline.session import Cluster
+from infrec.pipeline.cluster import Cluster
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.distillation.rows import SharedRows, TrainingRows
+from infrec.pipeline.distillation.users import PartWorker
 from tests.builders import taste_dataset, taste_matrix, write_dataset
 
 PARTS = 3

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels.inner_step import InnerStep
-from kernels.ntk import NTK
-from kernels.sampler import LEAST_TEMPERATURE, Sampler, union_of_draws
-from kernels.tiles import one_blas_thread
+from infrec.kernels.inner_regression import InnerStep
+from infrec.kernels.ntk import NTK
+from infrec.kernels.sampler import LEAST_TEMPERATURE, Sampler, union_of_draws
+from infrec.kernels.tiles import one_blas_thread
 from tests import oracles
 
 REPETITIONS = 600

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels import sparse
+from infrec.kernels import sparse
 from tests.builders import taste_matrix
 
 

@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.ingest.hashing import keyed, mix
-from pipeline.ingest.splits import TEST, TRAIN, VALIDATION, Interactions, Split, assign, holdout_role, random_bounds
-from pipeline.ingest.timestamps import quantile, radix_histogram
+from infrec.pipeline.ingest import Split
+from infrec.pipeline.ingest.hashing import keyed, mix
+from infrec.pipeline.ingest.reading.timestamps import quantile, radix_histogram
+from infrec.pipeline.ingest.splits import TEST, TRAIN, VALIDATION, Interactions, assign, holdout_role, random_bounds
 
 
 def interactions(seed: int, users: int = 200) -> Interactions:

@@ -11,18 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cli import main
-from pipeline.artefact import Artefact, Kind
-from pipeline.dataset import Dataset
-from pipeline.errors import Busy, InputError
-from pipeline.ingest import Format, find_files
-from pipeline.resummarize import ResummarizeConfig
-from pipeline.resummarize import run as running
-from pipeline.resummarize.gate import Verdict
-from pipeline.resummarize.lock import LOCK, Owner, hold
-from pipeline.resummarize.partitions import Changes
-from pipeline.resummarize.run import roll_back
-from pipeline.resummarize.state import Found, State
+from infrec.jobs.cli import main
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.ingest import Format, find_files
+from infrec.pipeline.nightly import ResummarizeConfig, State, roll_back
+from infrec.pipeline.nightly import run as running
+from infrec.pipeline.nightly.gate import Verdict
+from infrec.pipeline.nightly.log_changes import Changes
+from infrec.pipeline.nightly.state import Found
+from infrec.pipeline.storage import LOCK, Artefact, Busy, InputError, Kind, hold
+from infrec.pipeline.storage.lock import Owner
 from tests.builders import taste_dataset, write_summary
 
 OPTIONS = {"budget": 5, "seed": 0}

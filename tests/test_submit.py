@@ -23,7 +23,7 @@ import psutil
 import pytest
 import requests
 
-from jobs.cli import main
+from infrec.jobs.cli import main
 from tests.builders import taste_dataset
 from tests.sentence import assert_one_sentence
 
@@ -122,7 +122,7 @@ def head() -> Iterator[Head]:
 
 def test_without_an_address_a_job_has_a_ray_of_its_own(head: Head) -> None:
     """Though one was begun on this machine, of which Ray keeps a note."""
-    code = "from pipeline.session import ray_session\nwith ray_session(cpus=3) as cluster: print(cluster.cpus)"
+    code = "from infrec.pipeline.cluster import ray_session\nwith ray_session(cpus=3) as cluster: print(cluster.cpus)"
     run = head.begin(sys.executable, "-c", code, RAY_AUTH_MODE="disabled")
     printed, said = run.communicate(timeout=60)
     assert run.returncode == 0, said

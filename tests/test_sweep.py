@@ -15,26 +15,20 @@ from typing import Any
 import pytest
 import ray
 
-from jobs.cli import main
-from pipeline.artefact import Artefact, ArtefactWriter, Kind
-from pipeline.dataset import Dataset
-from pipeline.distillation import DistillConfig, Method, distill, plan_summarise
-from pipeline.learners import Learner
-from pipeline.perturb import PerturbConfig, perturb
-from pipeline.planner import Solver
-from pipeline.progress import Report, silent
-from pipeline.recommenders.ease import EASEConfig, fit_ease
-from pipeline.recommenders.mf import MFConfig, fit_mf
-from pipeline.scoring import evaluate
-from pipeline.session import Cluster
-from pipeline.storage import Location
-from pipeline.sweep.config import SweepConfig
-from pipeline.sweep.findings import ALL_USERS, METRICS, Findings
-from pipeline.sweep.room import Share, room_for
-from pipeline.sweep.run import sweep as run_sweep
-from pipeline.sweep.space import with_parameters
-from pipeline.sweep.trial import Bench, paper_search
-from pipeline.workers import InProcess
+from infrec.jobs.cli import main
+from infrec.pipeline.cluster import Cluster, InProcess, Report, silent
+from infrec.pipeline.data import Dataset, PerturbConfig, perturb_dataset
+from infrec.pipeline.distillation import DistillConfig, Method, distill, plan_summarise
+from infrec.pipeline.models import EASEConfig, MFConfig, fit_ease, fit_mf
+from infrec.pipeline.report.findings import ALL_USERS, METRICS, Findings
+from infrec.pipeline.serving import Learner, evaluate
+from infrec.pipeline.solvers import Solver
+from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind, Location
+from infrec.pipeline.study.bench import Bench, paper_search
+from infrec.pipeline.study.config import SweepConfig
+from infrec.pipeline.study.placement import Share, room_for
+from infrec.pipeline.study.run import sweep as run_sweep
+from infrec.pipeline.study.space import with_parameters
 from tests.builders import taste_dataset
 from tests.nodes import answer_of, by_itself, session_on_nodes
 from tests.sentence import assert_one_sentence
@@ -116,7 +110,7 @@ def test_learners_with_noise(learner: Learner, dataset: Dataset, cluster: Cluste
     """They learn from noisy users, chosen or all, and are judged by those without noise."""
     config = SweepConfig(budgets=(20,), methods=(Method.RANDOM_USERS,), learners=(learner,), noise=(0.0, 0.3), seeds=2)
     noisy = {
-        (0.3, seed): perturb(
+        (0.3, seed): perturb_dataset(
             dataset,
             ArtefactWriter(tmp_path / f"noisy-{seed}", Kind.DATASET, purpose={}),
             PerturbConfig(noise=0.3, seed=seed),

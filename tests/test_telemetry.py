@@ -18,12 +18,11 @@ from typing import Any
 import pytest
 import ray
 
-from jobs import logs
-from jobs.cli import main
-from jobs.logs import JsonLog
-from pipeline.artefact import Artefact, Kind
-from pipeline.session import Cluster
-from pipeline.telemetry import Run
+from infrec.jobs import logs
+from infrec.jobs.cli import main
+from infrec.jobs.logs import JsonLog
+from infrec.pipeline.cluster import Cluster, Run
+from infrec.pipeline.storage import Artefact, Kind
 from tests.builders import taste_dataset
 from tests.sentence import assert_one_sentence
 

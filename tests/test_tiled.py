@@ -13,12 +13,11 @@ import psutil
 import pytest
 import scipy.sparse as sp
 
-from pipeline.artefact import Artefact, Kind
-from pipeline.dataset import Dataset
-from pipeline.recommenders import load_recommender
-from pipeline.recommenders.base import VALIDATION
-from pipeline.session import ray_session
-from pipeline.workers import InProcess, Pool, PoolActor
+from infrec.pipeline.cluster import InProcess, Pool, ray_session
+from infrec.pipeline.cluster.pool import PoolActor
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.models import VALIDATION, load_recommender
+from infrec.pipeline.storage import Artefact, Kind
 from tests.builders import split_matrix, taste_dataset, taste_matrix, write_dataset
 from tests.models import NONE, checksums, fit
 from tests.nodes import answer_of, by_itself, session_on_nodes

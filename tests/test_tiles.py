@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from kernels import tiles
-from kernels.tiles import ArrayTiles, Layout, NotPositiveDefinite, Tiles
+from infrec.kernels import tiles
+from infrec.kernels.tiles import ArrayTiles, Layout, NotPositiveDefinite, Tiles
 from tests.tolerances import assert_solved
 
 TILE = 16
@@ -193,7 +193,7 @@ def digest() -> str:
     """What the solver's results look like on this process's cores."""
     import scipy.sparse as sp
 
-    from kernels import dual
+    from infrec.kernels import dual
 
     layout = Layout(1000, 192)
     gram = cut(positive_definite(layout.size, np.dtype(np.float32)), layout)

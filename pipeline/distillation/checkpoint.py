@@ -15,7 +15,7 @@ import optax
 import pyarrow as pa
 from jaxtyping import Array, Float, Float32
 
-from pipeline.storage import Location
+from infrec.pipeline.storage import Location
 
 _NAME = "checkpoint.npz"
 

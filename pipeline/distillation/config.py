@@ -7,10 +7,21 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from kernels.ntk import NTK
-from kernels.sampler import Sampler
-from pipeline.errors import InputError
-from pipeline.recommenders.base import check_search
+from infrec.kernels.ntk import NTK
+from infrec.kernels.sampler import Sampler
+from infrec.pipeline.models import check_search
+from infrec.pipeline.storage import InputError
+
+
+class Method(StrEnum):
+    """How a summary is made."""
+
+    DISTILL_CF = "distill-cf"
+    RANDOM_USERS = "random-users"
+    HEAD_USERS = "head-users"
+    RANDOM_INTERACTIONS = "random-interactions"
+    SVP_CF = "svp-cf"
+    NYSTROM = "nystrom"
 
 
 class Objective(StrEnum):

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import scipy.sparse as sp
 from jaxtyping import Int
 
-from pipeline.dataset import Dataset, ShardSlice, by_shard, csr_of, training_lists
+from infrec.pipeline.data import Dataset, ShardSlice, by_shard, csr_of, training_lists
 
 
 class TrainingRows:

@@ -17,26 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pyarrow as pa
-from jaxtyping import Array, Float32
+from jaxtyping import Array
 
-from kernels.inner_step import InnerStep, solve_summary
-from kernels.tiles import one_blas_thread
-from pipeline.artefact import Artefact, ArtefactWriter
-from pipeline.dataset import Dataset
-from pipeline.distillation.checkpoint import Best, State
-from pipeline.distillation.config import DistillConfig, Schedule
-from pipeline.distillation.selection import random_users
-from pipeline.distillation.users import PartWorker, Users
-from pipeline.distillation.warm_start import WarmStart
-from pipeline.errors import Diverged, InputError
-from pipeline.memory import give_back_memory
-from pipeline.plan import Plan, plan_summary
-from pipeline.progress import OnValidation, Report, ignored, silent
-from pipeline.recommenders.base import check_dense
-from pipeline.recommenders.summary import publish_summary
-from pipeline.workers import Pool, pool_size
+from infrec.kernels.inner_regression import InnerStep, solve_summary
+from infrec.kernels.tiles import one_blas_thread
+from infrec.pipeline.cluster import OnValidation, Pool, Report, give_back_memory, ignored, silent
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.distillation.checkpoint import Best, State
+from infrec.pipeline.distillation.config import DistillConfig, Method, Schedule
+from infrec.pipeline.distillation.initial import check_budget, first_logits
+from infrec.pipeline.distillation.users import PartWorker, Users
+from infrec.pipeline.distillation.warm_start import WarmStart
+from infrec.pipeline.models import publish_summary
+from infrec.pipeline.storage import Artefact, ArtefactWriter, Diverged
 
-METHOD = "distill-cf"
 _WARM_UP_STEPS = 10
 _LAST_RATE = 0.02
 """Of the cosine schedule, relative to its peak."""
@@ -64,7 +58,7 @@ def distill(
     with part_workers as workers, one_blas_thread:  # for all steps at once: to look for libraries takes a while
         users = Users(workers, config.parts)
         optimiser = optax.adam(_learning_rate(config))
-        logits = jnp.asarray(_first_logits(dataset, config, start))
+        logits = jnp.asarray(first_logits(dataset, config, start))
         fresh = State(0, logits, optimiser.init(logits), sorted(config.lambdas)[len(config.lambdas) // 2])
         state = State.load(writer.work, like=fresh)
         for row in state.history:
@@ -92,7 +86,7 @@ def distill(
         writer,
         dataset,
         best.summary,
-        method=METHOD,
+        method=Method.DISTILL_CF,
         ntk=config.ntk,
         lam=best.lam,
         config=asdict(config),
@@ -103,46 +97,6 @@ def distill(
     )
     give_back_memory()  # the table of a summary has a row for each of its entries
     return summary
-
-
-def plan_distillation(dataset: Dataset, config: DistillConfig, *, workers: int | None = None) -> Plan:
-    """The memory that `distill` will take with so many workers; None: those of the connected cluster."""
-    return plan_summary(
-        users=dataset.num_training_users,
-        items=dataset.num_items,
-        interactions=dataset.manifest.counts["train"],
-        shards=dataset.num_shards,
-        budget=config.budget,
-        noise_rows=config.sampler.draws * min(config.sampler.groups, config.budget),
-        held=min(config.batch + config.judged_users, dataset.num_training_users),
-        workers=min(workers or pool_size(), config.parts),
-    )
-
-
-def check_budget(budget: int, dataset: Dataset) -> None:
-    """Raise `InputError` for a budget that the dataset has not as many training users as, or too large a one."""
-    check_dense(budget, "--budget")
-    if not 1 <= budget <= dataset.num_training_users:
-        raise InputError(
-            f"--budget must lie in 1 … {dataset.num_training_users:,}, the number of training users; it is {budget:,}."
-        )
-
-
-def initial_logits(dataset: Dataset, config: DistillConfig) -> Float32[np.ndarray, "budget items"]:
-    """The rows of as many training users, drawn at random without replacement."""
-    chosen: np.ndarray = random_users(dataset, config.budget, seed=config.seed).toarray()
-    return chosen
-
-
-def _first_logits(
-    dataset: Dataset, config: DistillConfig, start: WarmStart | None
-) -> Float32[np.ndarray, "budget items"]:
-    if start is None:
-        return initial_logits(dataset, config)
-    if not config.refresh:
-        return start.logits
-    refreshed: np.ndarray = start.logits + np.float32(config.refresh) * (initial_logits(dataset, config) - start.logits)
-    return refreshed
 
 
 def _learning_rate(config: DistillConfig) -> Any:

@@ -10,18 +10,16 @@ import pyarrow as pa
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from kernels.distillation import Batch, Gradients, InnerModel, UsersLoss
-from kernels.kernel_matrix import KernelRows, kernel_block
-from kernels.metrics import BlockMetrics, combine, propensity_weights
-from kernels.ntk import NTK
-from kernels.sparse import chosen_entries
-from pipeline.dataset import PARTS, Dataset, Histories, ShardSlice, by_shard, judging_rows
-from pipeline.distillation.config import DistillConfig, Objective
-from pipeline.distillation.rows import SharedRows, TrainingRows
-from pipeline.errors import InputError
-from pipeline.memory import give_back_memory
-from pipeline.validation import UserBlock, user_blocks
-from pipeline.workers import Workers
+from infrec.kernels.kernel_matrix import KernelRows, kernel_block
+from infrec.kernels.metrics import BlockMetrics, combine, propensity_weights
+from infrec.kernels.ntk import NTK
+from infrec.kernels.outer_loss import Batch, Gradients, InnerModel, UsersLoss
+from infrec.kernels.sparse import chosen_entries
+from infrec.pipeline.cluster import Workers, give_back_memory
+from infrec.pipeline.data import PARTS, Dataset, Histories, ShardSlice, UserBlock, by_shard, judging_rows, user_blocks
+from infrec.pipeline.distillation.config import DistillConfig, Objective
+from infrec.pipeline.distillation.rows import SharedRows, TrainingRows
+from infrec.pipeline.storage import InputError
 
 
 @dataclass

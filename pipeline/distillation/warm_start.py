@@ -10,11 +10,9 @@ import numpy as np
 import pyarrow.compute as pc
 from jaxtyping import Float32
 
-from pipeline.artefact import Artefact
-from pipeline.dataset import ITEMS, Dataset
-from pipeline.errors import InputError
-from pipeline.recommenders.base import read_tensor
-from pipeline.recommenders.summary import LOGITS
+from infrec.pipeline.data import ITEMS, Dataset
+from infrec.pipeline.models import LOGITS
+from infrec.pipeline.storage import Artefact, InputError, read_tensor
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,26 @@
-"""From interaction logs to a dataset. The way of the data: `logs` and `opening` (which files, which columns) →
-`pieces` → `partition` → `buckets` (gathered by user) → `selection` (filters, item numbers) → `shards` (split, written).
+"""From interaction logs to a dataset.
+
+`run` is the way of the data: `reading` opens the files and reads pieces of them, `shuffle` gathers the rows by user
+and writes shards, split as `splits` says. `growth` folds more of a log into a dataset, `histories` makes one of raw
+histories.
 """
 
-from pipeline.ingest.config import IngestConfig
-from pipeline.ingest.logs import Format, OnBadFile, find_files
-from pipeline.ingest.run import ingest
-from pipeline.ingest.splits import Split
+from infrec.pipeline.ingest.config import IngestConfig
+from infrec.pipeline.ingest.growth import grow
+from infrec.pipeline.ingest.histories import ingest_histories
+from infrec.pipeline.ingest.reading import Format, FoundFile, OnBadFile, find_files, is_time
+from infrec.pipeline.ingest.run import ingest
+from infrec.pipeline.ingest.splits import Split
 
-__all__ = ["Format", "IngestConfig", "OnBadFile", "Split", "find_files", "ingest"]
+__all__ = [
+    "Format",
+    "FoundFile",
+    "IngestConfig",
+    "OnBadFile",
+    "Split",
+    "find_files",
+    "grow",
+    "ingest",
+    "ingest_histories",
+    "is_time",
+]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pipeline.errors import InputError
-from pipeline.ingest.logs import Format, OnBadFile, Role
-from pipeline.ingest.splits import Split
+from infrec.pipeline.ingest.reading.logs import Format, OnBadFile, Role
+from infrec.pipeline.ingest.splits import Split
+from infrec.pipeline.storage import InputError
 
 ROWS_A_TASK = 1 << 20  # some 100 MB of working memory; large enough that Ray's cost per task does not show
 

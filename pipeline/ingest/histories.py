@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.artefact import MANIFEST, ArtefactWriter
-from pipeline.dataset import Dataset
-from pipeline.ingest.config import IngestConfig
-from pipeline.ingest.run import ingest
-from pipeline.progress import Report, silent
+from infrec.pipeline.cluster import Report, silent
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.ingest.config import IngestConfig
+from infrec.pipeline.ingest.run import ingest
+from infrec.pipeline.storage import MANIFEST, ArtefactWriter
 
 
 def ingest_histories(

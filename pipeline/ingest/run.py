@@ -21,21 +21,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.artefact import Artefact, ArtefactWriter, FileRecord, Kind
-from pipeline.dataset import ITEMS, PARTS, Dataset, shard_name
-from pipeline.errors import InputError
-from pipeline.ingest.config import IngestConfig
-from pipeline.ingest.logs import Column, FoundFile, Role, find_files
-from pipeline.ingest.opening import open_log
-from pipeline.ingest.partition import Dropped, Partitioning, number_items, partition
-from pipeline.ingest.pieces import Piece, cut
-from pipeline.ingest.selection import cut_at, filter_items, known_ids, known_index, number_kept
-from pipeline.ingest.shards import USER_COUNTS, Numbering, Sharding, write_shard
-from pipeline.ingest.splits import Split
-from pipeline.ingest.timestamps import parse_time
-from pipeline.progress import Report, silent
-from pipeline.storage import Location
-from pipeline.tasks import available_cpus, each
+from infrec.pipeline.cluster import Report, available_cpus, map_tasks, silent
+from infrec.pipeline.data import ITEMS, PARTS, Dataset, known_index, shard_name
+from infrec.pipeline.ingest.config import IngestConfig
+from infrec.pipeline.ingest.reading.logs import Column, FoundFile, Role, find_files
+from infrec.pipeline.ingest.reading.opening import open_log
+from infrec.pipeline.ingest.reading.pieces import Piece, cut
+from infrec.pipeline.ingest.reading.timestamps import parse_time
+from infrec.pipeline.ingest.shuffle.partition import Dropped, Partitioning, number_items, partition
+from infrec.pipeline.ingest.shuffle.selection import cut_at, filter_items, known_ids, number_kept
+from infrec.pipeline.ingest.shuffle.shards import USER_COUNTS, Numbering, Sharding, write_shard
+from infrec.pipeline.ingest.splits import Split
+from infrec.pipeline.storage import Artefact, ArtefactWriter, FileRecord, InputError, Kind, Location
 
 VALIDATION_FROM, TEST_FROM = 0.8, 0.9  # where the default temporal cuts are, as fractions of the interactions
 _WITH_ITEMS = (Kind.DATASET, Kind.MODEL, Kind.SUMMARY)
@@ -116,7 +113,7 @@ def _ingest(
     train_counts = np.zeros(len(item_ids), dtype=np.int64)
     done = 0
     report("write shards", 0, interactions)
-    for shard in each(write_shard, range(buckets), sharding, numbering, cuts):
+    for shard in map_tasks(write_shard, range(buckets), sharding, numbering, cuts):
         files[shard_name(shard.index)] = shard.file
         counts.update(shard.counts)
         dropped.update(shard.dropped)
@@ -176,6 +173,9 @@ def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Co
 
 def _quieten_ray_data() -> None:
     """Leave what Ray Data says to its log file: our progress and our sentences are for the console."""
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL + 1)

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from pipeline.ingest.hashing import keyed, mix
+from infrec.pipeline.ingest.hashing import keyed, mix
 
 TRAIN, VALIDATION, TEST = range(3)
 PART_NAMES = {"train": TRAIN, "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION, "test": TEST}

@@ -1,0 +1,255 @@
+"""The two levels of Distill-CF: kernel ridge regression on a summary, and its loss on real users.
+
+Source: Sachdeva et al., NeurIPS 2022 (arXiv 2206.02626). A summary S (m synthetic users × I items) trains an ∞-AE in
+closed form, and is judged by how that predicts blocks of real users x:
+
+    M = K_SS + λ tr(K_SS)/m · 1 = L Lᵀ,      P = K(x, S) M⁻¹ S = Φ β      with Φ = K(x, S) L⁻ᵀ and β = L⁻¹ S,
+
+and loss(P) as in `kernels.multinomial`. At the tiny λ that summaries want, the entries of α = M⁻¹S, the usual form, are
+hundreds of times greater than the scores that they add up to. In the features Φ, in which the kernel is white, nothing
+cancels: |Φ_x|² ≤ K(x, x). So the heavy products bear factors that are rounded to bfloat16: the gradient stays about as
+far from the exact one as in float32 throughout (benchmarks/README.md).
+
+The gradient goes through M by implicit differentiation, and through K(x, S), block of users by block of users: with
+dβ = Φᵀ dP and dK = dP βᵀ L⁻¹, dβ and the blocks' dS add up, so they can be computed anywhere; then once
+
+    dS += L⁻ᵀ dβ + (dG + dGᵀ + 2 diag(d|s|²)) S,
+
+where dG and d|s|² are what dM = −L⁻ᵀ (dβ βᵀ) L⁻¹ is to the inner products S Sᵀ and to their diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from infrec.kernels.inner_products import dense_inner_products, dense_on_device
+from infrec.kernels.multinomial import Factor, add_multinomial_gradients, marks
+from infrec.kernels.ntk import NTK
+from infrec.kernels.sparse import product, rows_of_entries, with_empty_rows
+
+_matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+_SHAPE_STEP = 128
+"""Blocks are padded to multiples of this many users: XLA compiles once a shape."""
+_CACHED = 1 << 21
+"""Entries of a block of P on a CPU: 8 MB stay in its cache."""
+_ON_DEVICE = 1 << 26
+"""On an accelerator: 256 MB."""
+
+
+def regularised_kernel(
+    ntk: NTK,
+    items: int,
+    inner: Float[Array, "budget budget"],
+    squares: Float[Array, " budget"],
+    lam: float | Array,
+) -> Float[Array, "budget budget"]:
+    """M from S Sᵀ and its diagonal: K_SS, with its diagonal from its own formula, + λ tr(K_SS)/m · 1."""
+    identity = jnp.eye(len(squares), dtype=inner.dtype)
+    kernel = jnp.where(identity > 0, ntk.diagonal(squares, items=items), ntk(inner, squares, squares, items=items))
+    return kernel + lam * jnp.trace(kernel) / len(kernel) * identity
+
+
+def mixing(
+    ntk: NTK,
+    items: int,
+    inner: Float[Array, "budget budget"],
+    squares: Float[Array, " budget"],
+    lam: float | Array,
+    d_matrix: Float[Array, "budget budget"],
+) -> Float[Array, "budget budget"]:
+    """dG + dGᵀ + 2 diag(d|s|²), from dM."""
+    _, pull_back = jax.vjp(lambda inner, squares: regularised_kernel(ntk, items, inner, squares, lam), inner, squares)
+    d_inner, d_squares = pull_back(d_matrix)
+    result: Array = d_inner + d_inner.T + 2 * jnp.diag(d_squares)
+    return result
+
+
+class InnerModel(NamedTuple):
+    """An ∞-AE trained on a summary, in the features in which its kernel is white. JAX's, or NumPy's on a CPU."""
+
+    summary: Float[Array | np.ndarray, "budget items"]
+    """S."""
+    whitening: Float[Array | np.ndarray, "budget budget"]
+    """L⁻¹, lower: of Φ = K(x, S) L⁻ᵀ. Not finite where M is not definite, nor is β."""
+    coefficients: Float[Array | np.ndarray, "budget items"]
+    """β."""
+
+    @classmethod
+    def of(cls, ntk: NTK, summary: Float[Array, "budget items"], lam: float | Array) -> InnerModel:
+        """Trained in JAX."""
+        matrix = regularised_kernel(ntk, summary.shape[1], *_inner(summary), lam)
+        identity = jnp.eye(len(matrix), dtype=matrix.dtype)
+        inverse = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(matrix), identity, lower=True)
+        return cls(summary, inverse, _matmul(inverse, summary))
+
+    def dual(self) -> Float[Array, "budget items"]:
+        """α = M⁻¹ S = L⁻ᵀ β."""
+        dual: Array = _matmul(self.whitening.T, self.coefficients)
+        return dual
+
+    def sharper(self, sharpness: float) -> InnerModel:
+        """With scores that are so many times as great."""
+        return self._replace(whitening=np.float32(sharpness) * self.whitening)
+
+    def pull_back(self, ntk: NTK, lam: float | Array, gradients: Gradients) -> Float[Array, "budget items"]:
+        """dS, through the regression too, from the gradients of all users. In JAX."""
+        summary, inverse, beta = (jnp.asarray(array) for array in self)
+        d_summary, d_beta = jnp.asarray(gradients.summary), jnp.asarray(gradients.coefficients)
+        d_matrix = -_matmul(inverse.T, _matmul(_matmul(d_beta, beta.T), inverse))
+        mixed = mixing(ntk, summary.shape[1], *_inner(summary), lam, d_matrix) + 2 * jnp.diag(gradients.squares)
+        result: Array = d_summary + _matmul(inverse.T, d_beta) + _matmul(mixed, summary)
+        return result
+
+
+def _inner(summary: Float[Array, "budget items"]) -> tuple[Float[Array, "budget budget"], Float[Array, " budget"]]:
+    """S Sᵀ and its diagonal."""
+    return _matmul(summary, summary.T), jnp.sum(summary * summary, axis=1)
+
+
+class Batch(NamedTuple):
+    """Users to be predicted. All matrices are CSR, users × items, targets and left-out items binary and disjoint."""
+
+    context: sp.csr_array
+    """The kernel's input."""
+    targets: sp.csr_array
+    left_out: sp.csr_array
+    """Items that are not in the softmax."""
+    weights: Float[np.ndarray, " users"]
+    """Of each user in the sum."""
+
+
+class Gradients(NamedTuple):
+    """The loss of some users, added up, and its derivatives with respect to β and, through K(x, S), to S."""
+
+    loss: float
+    coefficients: Float[np.ndarray, "budget items"]
+    """dβ."""
+    summary: Float[np.ndarray, "budget items"]
+    """dS through the inner products X Sᵀ. On a CPU its columns are contiguous."""
+    squares: Float[np.ndarray, " budget"]
+    """d|s|², the rest of dS: 2 diag(d|s|²) S."""
+
+
+class UsersLoss:
+    """The multinomial loss of users under a model (S, L and β each held fixed), on JAX's default device.
+
+    The factors of its three heavy products are rounded to `factors`. On a CPU a summary whose columns are contiguous
+    is not laid out anew.
+    """
+
+    def __init__(self, ntk: NTK, model: InnerModel, *, factors: DTypeLike = jnp.bfloat16) -> None:
+        self._ntk, self._factors = ntk, factors
+        summary, whitening, coefficients = model
+        self._on_host = jax.default_backend() == "cpu"
+        self._products: Callable[[sp.csr_array], _OnHost | _OnDevice] = (
+            partial(_OnHost, transposed_summary=np.ascontiguousarray(summary.T))
+            if self._on_host
+            else partial(_OnDevice, summary=jnp.asarray(summary))
+        )
+        self._squares = np.einsum("ui,ui->u", summary, summary)
+        self._whitening = jnp.asarray(whitening)
+        self._beta = _rounded(coefficients, factors)
+        self._shape, self._dtype = summary.shape, summary.dtype
+
+    def gradients(self, batch: Batch) -> Gradients:
+        """The users' loss, added up, and its derivatives."""
+        users, (_, items) = len(batch.weights), self._shape
+        context, targets, left_out = (with_empty_rows(matrix, _SHAPE_STEP) for matrix in batch[:3])
+        counts = np.diff(targets.indptr).astype(self._dtype)
+        weights = np.pad(batch.weights, (0, -users % _SHAPE_STEP))
+        norms = np.bincount(rows_of_entries(context), context.data**2, context.shape[0]).astype(self._dtype)
+        products = self._products(context)
+        entries = _CACHED if self._on_host else _ON_DEVICE
+        height = max(1, entries // (items * _SHAPE_STEP)) * _SHAPE_STEP
+        d_beta, d_squares, losses = jnp.zeros(self._shape, self._dtype), np.zeros_like(self._squares), []
+        for start in range(0, users, height):
+            rows = slice(start, start + height)
+            arguments = self._ntk, items, products.inner(rows), norms[rows], self._squares, self._whitening
+            phi = _rounded(_features(*arguments), self._factors)
+            marked = marks(targets[rows], left_out[rows])
+            loss, d_phi, d_beta = add_multinomial_gradients(
+                d_beta, phi, self._beta, marked, counts[rows], weights[rows]
+            )
+            d_inner, d_squares_of_block = _features_pull_back(*arguments, d_phi)
+            products.pull_back(rows, d_inner)
+            d_squares += np.asarray(d_squares_of_block)
+            losses.append(loss)
+        loss = float(sum(np.asarray(part).sum(dtype=np.float64) for part in losses))
+        return Gradients(loss, np.asarray(d_beta), products.d_summary(), d_squares)
+
+
+class _OnHost:
+    """X Sᵀ of users X, and the way back to S: all of it at once, sparse, by SciPy."""
+
+    def __init__(self, context: sp.csr_array, transposed_summary: Float[np.ndarray, "items budget"]) -> None:
+        self._context = context
+        self._inner = product(context, transposed_summary)
+
+    def inner(self, rows: slice) -> Float[np.ndarray, "users budget"]:
+        return self._inner[rows]
+
+    def pull_back(self, rows: slice, d_inner: Float[Array, "users budget"]) -> None:
+        self._inner[rows] = d_inner  # nobody needs the products of these users any more
+
+    def d_summary(self) -> Float[np.ndarray, "budget items"]:
+        return product(self._context.T.tocsr(), self._inner).T
+
+
+class _OnDevice:
+    """X Sᵀ of users X, and the way back to S: dense on an accelerator, some users at a time."""
+
+    def __init__(self, context: sp.csr_array, summary: Float[Array, "budget items"]) -> None:
+        self._context, self._summary = context, summary
+        self._d_summary = jnp.zeros_like(summary)
+
+    def inner(self, rows: slice) -> Float[Array, "users budget"]:
+        self._dense = dense_on_device(self._context[rows])
+        inner: Array = dense_inner_products(self._dense, self._summary)
+        return inner
+
+    def pull_back(self, rows: slice, d_inner: Float[Array, "users budget"]) -> None:
+        del rows  # those of `inner`
+        self._d_summary = _add_transposed_product(self._d_summary, d_inner, self._dense)
+
+    def d_summary(self) -> Float[np.ndarray, "budget items"]:
+        return np.asarray(self._d_summary)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _add_transposed_product(total: Array, left: Array, right: Array) -> Float[Array, "budget items"]:
+    result: Array = total + _matmul(left.T, right.astype(left.dtype))
+    return result
+
+
+_rounded = jax.jit(Factor.of, static_argnums=1)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _features(
+    ntk: NTK, items: int, inner: Array, norms: Array, squares: Array, whitening: Array
+) -> Float[Array, "users budget"]:
+    """Φ."""
+    features: Array = _matmul(ntk(inner, norms, squares, items=items), whitening.T)
+    return features
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _features_pull_back(
+    ntk: NTK, items: int, inner: Array, norms: Array, squares: Array, whitening: Array, cotangent: Array
+) -> tuple[Float[Array, "users budget"], Float[Array, " budget"]]:
+    """From dΦ, with L held fixed: d of the inner products X Sᵀ and d|s|²."""
+    _, pull_back = jax.vjp(
+        lambda inner, squares: _features(ntk, items, inner, norms, squares, whitening), inner, squares
+    )
+    d_inner, d_squares = pull_back(cotangent)
+    return d_inner, d_squares

@@ -1,0 +1,137 @@
+"""The one place that starts Ray: a running cluster where there is one, else this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+import ray
+from ray.autoscaler.sdk import request_resources
+
+from infrec.pipeline.cluster.memory import HEAPS, limit_heaps
+
+# One thread a worker, so that k workers on k cores do not fight and the bytes of a result do not depend on the number
+# of cores. XLA's CPU client takes its thread count from NPROC, BLAS from its own variables; all as the process starts.
+WORKER_ENVIRONMENT = {
+    "NPROC": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": str(HEAPS),
+}
+
+_DRIVER_ENVIRONMENT = {"NPROC": "1"}
+"""The driver's own XLA would split sums among threads. BLAS keeps its threads unless `kernels.tiles` forbids it."""
+
+_RAY_ENVIRONMENT = {
+    "RAY_num_workers_soft_limit": "16",  # without a limit on idle workers, tiny Data pipelines start dozens of them
+    # Ray lets matrices that a step passes around go at once, not once a second: their pages would stay touched
+    "RAY_free_objects_period_milliseconds": "50",
+}
+"""Settings of a Ray that starts here. What the user has set already stays."""
+
+MIB = 1 << 20
+OBJECT_STORE_BYTES = 1024 * MIB
+"""Slices and blocks pass through the object store and are consumed at once: it need not grow with the data. Only the
+dataset of a sweep stays there; what is too large for it Ray maps from files."""
+
+NODES_SECONDS = 900.0
+"""What a cloud may take to start a node. Ray gives a submitted job as long."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the connected cluster offers."""
+
+    cpus: int
+    gpus: int
+    memory: int
+    """Bytes of memory on the driver's node: what a plan may use where no --memory-limit is given."""
+
+
+@contextmanager
+def ray_session(*, address: str | None = None, cpus: int | None = None, gpus: int | None = None) -> Iterator[Cluster]:
+    """Connect to the cluster at `address` (or $RAY_ADDRESS), else start Ray on this machine with `cpus` and `gpus`.
+
+    An autoscaled cluster is asked for as many and given time to have them: actors are as many as there are then.
+    A session that is already open is used as it is and left open; one that is opened here is closed at the end.
+    """
+    limit_heaps()
+    with environment(_DRIVER_ENVIRONMENT):
+        opened = not ray.is_initialized()
+        address = (address or os.environ.get("RAY_ADDRESS")) if opened else None
+        if opened:
+            logging.getLogger("ray").setLevel(logging.ERROR)
+            if address:
+                _join(address, cpus=cpus, gpus=gpus)
+            else:
+                _start(cpus=cpus, gpus=gpus)
+        try:
+            resources = ray.cluster_resources()
+            yield Cluster(
+                cpus=max(1, int(resources.get("CPU", 1))),
+                gpus=int(resources.get("GPU", 0)),
+                memory=psutil.virtual_memory().available,
+            )
+        finally:
+            if opened:
+                if address and (cpus or gpus):
+                    request_resources(bundles=[])  # idle nodes may go
+                ray.shutdown()
+
+
+def _join(address: str, *, cpus: int | None, gpus: int | None) -> None:
+    """Connect to a cluster, and have its autoscaler bring what was asked for."""
+    ray.init(
+        address=address,
+        runtime_env={"env_vars": WORKER_ENVIRONMENT},
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    if cpus or gpus:
+        _scale_up(CPU=cpus or 0, GPU=gpus or 0)
+
+
+def _start(*, cpus: int | None, gpus: int | None) -> None:
+    """Start Ray on this machine."""
+    settings = {name: os.environ.get(name, value) for name, value in _RAY_ENVIRONMENT.items()}
+    # Workers inherit the variables of this process, which spares every actor a process of its own making
+    with environment({**settings, **WORKER_ENVIRONMENT}):
+        ray.init(
+            "local",  # else Ray joins a cluster that someone started on this machine, and refuses the rest
+            num_cpus=cpus,
+            num_gpus=gpus,
+            object_store_memory=min(OBJECT_STORE_BYTES, psutil.virtual_memory().available // 4),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+
+
+def _scale_up(**wanted: int) -> None:
+    """Ask for nodes with these resources, and wait; after NODES_SECONDS go on with what there is, to the same bytes."""
+    request_resources(bundles=[{name: 1} for name, count in wanted.items() for _ in range(count)])
+    deadline = time.monotonic() + NODES_SECONDS
+    while any(ray.cluster_resources().get(name, 0) < count for name, count in wanted.items()):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(1)
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """This process, and those that it starts, have these variables within the block, and what they were after it."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

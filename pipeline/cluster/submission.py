@@ -1,0 +1,118 @@
+"""A job on a cluster elsewhere: sent to Ray's job server there, and followed to its own exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from infrec.pipeline.cluster.session import environment
+from infrec.pipeline.storage import InputError
+
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """One `infrec` command line for a cluster, and what it needs there."""
+
+    command: tuple[str, ...]
+    """The job and its options, as after `infrec`."""
+    submission_id: str | None = None
+    """A cluster takes an id once: the same id a second time is refused. None: Ray makes one up."""
+    working_dir: str | None = None
+    """The source tree to send and to run, less what its .gitignore and .rayignore name. None: the cluster's infrec."""
+    pip: str | None = None
+    """A file of requirements that Ray installs before the job."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    cpus: float = 0.0
+    """CPUs for the job's own process, the driver. With 0 CPUs and no memory it runs on the head."""
+    memory: int = 0
+    """Bytes for the driver."""
+
+    def runtime_environment(self) -> dict[str, Any]:
+        """What Ray sets up for the job; InputError if a path is not there."""
+        if self.working_dir is not None and not Path(self.working_dir).is_dir():
+            raise InputError(f"--working-dir {self.working_dir} is not a directory.")
+        if self.pip is not None and not Path(self.pip).is_file():
+            raise InputError(f"--pip {self.pip} is not a file of requirements.")
+        asked = {"working_dir": self.working_dir, "pip": self.pip}
+        return {name: value for name, value in asked.items() if value is not None}
+
+
+class SubmittedJob:
+    """A job in the hands of the cluster. It goes on whether or not anyone follows it."""
+
+    def __init__(self, client: JobSubmissionClient, submission_id: str) -> None:
+        self.id = submission_id
+        self._client = client
+
+    def follow(self, show: Callable[[str], None]) -> int:
+        """Hand the job's output to `show` as it comes, and return the job's exit code when it has ended.
+
+        Raises RuntimeError if it ended without one: stopped, its environment not to be had, its node lost.
+        """
+        asyncio.run(self._tail(show))
+        while not (details := self._client.get_job_info(self.id)).status.is_terminal():
+            time.sleep(_POLL_SECONDS)
+        return _exit_code(details)
+
+    async def _tail(self, show: Callable[[str], None]) -> None:
+        async for lines in self._client.tail_job_logs(self.id):
+            show(lines)
+
+
+def submit_job(address: str, submission: Submission) -> SubmittedJob:
+    """Send a job to the cluster whose dashboard is at `address`, a URL.
+
+    Raises InputError if no cluster answers there, it wants another token, or it had this submission id before.
+    """
+    runtime_env = submission.runtime_environment()
+    client = _client(address)
+    try:
+        submission_id = client.submit_job(
+            entrypoint=shlex.join(["python", "-m", "infrec.jobs", *submission.command]),
+            submission_id=submission.submission_id,
+            runtime_env=runtime_env,
+            metadata=dict(submission.metadata),
+            entrypoint_num_cpus=submission.cpus,
+            entrypoint_memory=submission.memory,
+        )
+    except RuntimeError as error:
+        if "already exists" not in str(error):
+            raise
+        raise InputError(
+            f"A job {submission.submission_id} was submitted to {address} before: choose another --submission-id."
+        ) from error
+    return SubmittedJob(client, submission_id)
+
+
+def _client(address: str) -> JobSubmissionClient:
+    if not address.startswith(("http://", "https://")):
+        raise InputError(f"--address {address} is not the URL of a Ray dashboard: write it like http://HEAD:8265.")
+    try:
+        with environment({"RAY_API_SERVER_ADDRESS": address}):  # Ray takes $RAY_ADDRESS over its argument
+            return JobSubmissionClient(address)
+    except AuthenticationError as error:
+        raise InputError(
+            f"The cluster at {address} asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH if it is not in ~/.ray/auth_token."
+        ) from error
+    except (OSError, RuntimeError, ValueError, KeyError) as error:  # nobody there, or another kind of server
+        raise InputError(f"No Ray cluster answers at {address}: --address is the URL of its dashboard.") from error
+
+
+def _exit_code(details: JobDetails) -> int:
+    code: int | None = details.driver_exit_code
+    if code is None:
+        if details.status == JobStatus.STOPPED:
+            raise RuntimeError(f"job {details.submission_id} was stopped.")
+        raise RuntimeError(f"job {details.submission_id} failed, not by its own doing: {details.message}")
+    return code if code >= 0 else 128 - code  # killed by a signal: as a shell says it

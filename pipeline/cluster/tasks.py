@@ -1,0 +1,59 @@
+"""Plain Ray tasks over many parts: a bounded number at once, each result as it comes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayTaskError
+
+Result = TypeVar("Result")
+TaskMap = Callable[..., Iterator[Any]]
+"""`map_tasks` or `map_threads`."""
+
+
+def map_tasks(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) -> Iterator[Result]:
+    """Yield `function(part, *shared)` for every part, in the order in which the tasks finish.
+
+    Tasks take one CPU each and are run again when their worker dies, so `function` must be pure. At most two
+    tasks a CPU are submitted at once: results wait nowhere. `shared` arguments pass through the object store
+    once.
+    """
+    remote = _remote(function)
+    handles = [ray.put(value) for value in shared]
+    in_flight: list[ray.ObjectRef] = []
+    limit = 2 * available_cpus()
+    for part in parts:
+        if len(in_flight) == limit:
+            yield _next(in_flight)
+        in_flight.append(remote.remote(part, *handles))
+    while in_flight:
+        yield _next(in_flight)
+
+
+def map_threads(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) -> Iterator[Result]:
+    """As `map_tasks`, in threads of this process: for what is done before Ray's workers would have started."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        yield from pool.map(lambda part: function(part, *shared), parts)
+
+
+def available_cpus() -> int:
+    """CPUs of the connected cluster, at least one."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def _next(in_flight: list[ray.ObjectRef]) -> Any:
+    done, in_flight[:] = ray.wait(in_flight)
+    try:
+        return ray.get(done[0])
+    except RayTaskError as error:
+        raise error.cause from None  # what the task raised, as if it had been raised here
+
+
+@cache
+def _remote(function: Callable[..., Any]) -> Any:
+    return ray.remote(num_cpus=1)(function)

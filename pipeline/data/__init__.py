@@ -1,0 +1,51 @@
+"""The dataset, and what is made of it without a model.
+
+`dataset` is who interacted with what, `additions` what its users gained since, `user_blocks` the users in blocks that
+are scored at once. `catalogue` and `item_lists` find items by id; `generate` makes a synthetic log, `perturb` a noisy
+dataset.
+"""
+
+from infrec.pipeline.data.catalogue import known_index
+from infrec.pipeline.data.dataset import (
+    ITEMS,
+    PARTS,
+    Dataset,
+    Histories,
+    ShardSlice,
+    by_shard,
+    csr_of,
+    judging_rows,
+    lists_of,
+    numbers,
+    shard_name,
+    training_lists,
+)
+from infrec.pipeline.data.generate import GenerateConfig, generate_log
+from infrec.pipeline.data.item_lists import Offer
+from infrec.pipeline.data.perturb import PerturbConfig, perturb_dataset
+from infrec.pipeline.data.user_blocks import USER_BLOCK, UserBlock, score_blocks, user_blocks
+
+__all__ = [
+    "ITEMS",
+    "PARTS",
+    "USER_BLOCK",
+    "Dataset",
+    "GenerateConfig",
+    "Histories",
+    "Offer",
+    "PerturbConfig",
+    "ShardSlice",
+    "UserBlock",
+    "by_shard",
+    "csr_of",
+    "generate_log",
+    "judging_rows",
+    "known_index",
+    "lists_of",
+    "numbers",
+    "perturb_dataset",
+    "score_blocks",
+    "shard_name",
+    "training_lists",
+    "user_blocks",
+]

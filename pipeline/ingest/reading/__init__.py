@@ -1,0 +1,47 @@
+"""A log as it lies: which files there are, which columns they have, and their rows piece by piece.
+
+`logs` finds files and reads footers, `opening` agrees on one schema, `pieces` cuts the log and reads it, `text` turns
+text into Parquet, `timestamps` makes times of any type comparable.
+"""
+
+from infrec.pipeline.ingest.reading.logs import (
+    Column,
+    Format,
+    FoundFile,
+    LogFile,
+    OnBadFile,
+    Role,
+    common_type,
+    find_files,
+)
+from infrec.pipeline.ingest.reading.opening import open_log
+from infrec.pipeline.ingest.reading.pieces import Piece, cut, read
+from infrec.pipeline.ingest.reading.timestamps import (
+    RADIX_BITS,
+    is_time,
+    parse_time,
+    quantile,
+    radix_histogram,
+    sortable,
+)
+
+__all__ = [
+    "RADIX_BITS",
+    "Column",
+    "Format",
+    "FoundFile",
+    "LogFile",
+    "OnBadFile",
+    "Piece",
+    "Role",
+    "common_type",
+    "cut",
+    "find_files",
+    "is_time",
+    "open_log",
+    "parse_time",
+    "quantile",
+    "radix_histogram",
+    "read",
+    "sortable",
+]

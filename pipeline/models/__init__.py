@@ -1,0 +1,77 @@
+"""The models behind one interface: each scores all items for users given by their histories.
+
+`base` says what a model is, `loading` opens one from its artefact, `search` and `validation` choose hyper-parameters.
+EASE, matrix factorisation and popularity are fitted here; the solvers of the ∞-AE are in `pipeline.solvers`.
+"""
+
+from infrec.pipeline.models.base import VALIDATION, Recommender, publish_model
+from infrec.pipeline.models.ease import EASE_LAMBDAS, EASEConfig, fit_ease, plan_ease, plan_item_system, solve_ease
+from infrec.pipeline.models.infinite_ae import (
+    DEGREE_EXPONENTS,
+    PAPER_EXPONENTS,
+    PAPER_LAMBDAS,
+    InfiniteAEConfig,
+    publish_infinite_ae,
+    tried_lambdas,
+    validation_scores,
+)
+from infrec.pipeline.models.loading import load_recommender, open_model
+from infrec.pipeline.models.mf import MF_LAMBDAS, MFConfig, fit_mf, item_factors, plan_factorisation, plan_mf
+from infrec.pipeline.models.nystrom import (
+    NYSTROM_LAMBDAS,
+    LandmarkSampling,
+    Nystrom,
+    NystromConfig,
+    check_landmarks,
+    publish_nystrom,
+)
+from infrec.pipeline.models.popularity import fit_popularity
+from infrec.pipeline.models.search import Candidate, best_candidate, best_so_far, check_dense, check_search
+from infrec.pipeline.models.summary import HISTORY, LOGITS, TRAINING_USERS, USERS, publish_summary, summary_matrix
+from infrec.pipeline.models.validation import Validation
+
+__all__ = [
+    "DEGREE_EXPONENTS",
+    "EASE_LAMBDAS",
+    "HISTORY",
+    "LOGITS",
+    "MF_LAMBDAS",
+    "NYSTROM_LAMBDAS",
+    "PAPER_EXPONENTS",
+    "PAPER_LAMBDAS",
+    "TRAINING_USERS",
+    "USERS",
+    "VALIDATION",
+    "Candidate",
+    "EASEConfig",
+    "InfiniteAEConfig",
+    "LandmarkSampling",
+    "MFConfig",
+    "Nystrom",
+    "NystromConfig",
+    "Recommender",
+    "Validation",
+    "best_candidate",
+    "best_so_far",
+    "check_dense",
+    "check_landmarks",
+    "check_search",
+    "fit_ease",
+    "fit_mf",
+    "fit_popularity",
+    "item_factors",
+    "load_recommender",
+    "open_model",
+    "plan_ease",
+    "plan_factorisation",
+    "plan_item_system",
+    "plan_mf",
+    "publish_infinite_ae",
+    "publish_model",
+    "publish_nystrom",
+    "publish_summary",
+    "solve_ease",
+    "summary_matrix",
+    "tried_lambdas",
+    "validation_scores",
+]

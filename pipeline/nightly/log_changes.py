@@ -1,0 +1,123 @@
+"""The files of a log that grows, and what changed in them since they were last folded into a dataset.
+
+A file whose size and time of change are as before is taken for unchanged; else its checksum decides. Of one that did
+change it only counts whether it has more than before: then what it had is taken to be still there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infrec.pipeline.ingest import Format, FoundFile
+from infrec.pipeline.storage import InputError
+
+_AT_ONCE = 8  # waiting for storage; hashing lets go of Python's lock
+_CHUNK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class SeenFile:
+    """A file of the log as it was when it was looked at."""
+
+    fingerprint: str
+    """Size and time of last change."""
+    size: int
+    rows: int | None
+    """None where only reading it would tell: text."""
+    sha256: str
+
+    @classmethod
+    def of(cls, file: FoundFile) -> Self:
+        """Reads the whole file."""
+        digest, size = hashlib.sha256(), 0
+        with file.location.filesystem.open_input_stream(file.location.path) as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+        return cls(file.fingerprint, size, _rows(file), digest.hexdigest())
+
+    def holds_more_than(self, earlier: SeenFile) -> bool:
+        if self.rows is None or earlier.rows is None:
+            return self.size > earlier.size
+        return self.rows > earlier.rows
+
+
+@dataclass(frozen=True)
+class Changes:
+    """A log now, against what was folded in."""
+
+    now: Mapping[str, SeenFile]
+    """Every file that there is, by its address."""
+    new: Sequence[str]
+    grown: Sequence[str]
+    rewritten: Sequence[str]
+    """Other bytes, but no more rows than before: something that was folded in may be gone."""
+    vanished: Sequence[str]
+
+    @classmethod
+    def between(cls, before: Mapping[str, SeenFile], files: Sequence[FoundFile]) -> Self:
+        """What became of the files `before`, given those found now."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            looked_at = pool.map(lambda file: _looked_at(file, before.get(str(file.location))), files)
+        now = {str(file.location): partition for file, partition in zip(files, looked_at, strict=True)}
+        changed = [name for name in now if name in before and now[name].sha256 != before[name].sha256]
+        grown = [name for name in changed if now[name].holds_more_than(before[name])]
+        return cls(
+            now,
+            new=[name for name in now if name not in before],
+            grown=grown,
+            rewritten=[name for name in changed if name not in grown],
+            vanished=[name for name in before if name not in now],
+        )
+
+    @property
+    def to_fold(self) -> list[str]:
+        """The files with rows that the dataset may not have."""
+        return [*self.new, *self.grown, *self.rewritten]
+
+    @property
+    def took_away(self) -> bool:
+        """Whether something that was folded in may be gone: then the dataset is to be made anew."""
+        return bool(self.rewritten or self.vanished)
+
+    def __bool__(self) -> bool:
+        return bool(self.to_fold or self.vanished)
+
+    def refuse_losses(self) -> None:
+        """Raise `InputError` for what a log that only grows does not do."""
+        for names, what in ((self.vanished, "gone"), (self.rewritten, "rewritten with no more rows than it had")):
+            if names:
+                more = f", and so are {len(names) - 1} more files of the log" if len(names) > 1 else ""
+                raise InputError(
+                    f"{names[0]} is {what}{more}, but folded into the summary: restore it, "
+                    f"or say --allow-rewrite to make the dataset anew from the log as it is."
+                )
+
+
+def to_json(partitions: Mapping[str, SeenFile]) -> dict[str, Any]:
+    return {name: asdict(partition) for name, partition in partitions.items()}
+
+
+def from_json(body: Mapping[str, Any]) -> dict[str, SeenFile]:
+    return {name: SeenFile(**entry) for name, entry in body.items()}
+
+
+def _looked_at(file: FoundFile, before: SeenFile | None) -> SeenFile:
+    return before if before and before.fingerprint == file.fingerprint else SeenFile.of(file)
+
+
+def _rows(file: FoundFile) -> int | None:
+    if file.format != Format.PARQUET:
+        return None
+    try:
+        with file.location.filesystem.open_input_file(file.location.path) as stream:
+            return int(pq.read_metadata(stream).num_rows)
+    except (pa.ArrowException, OSError):
+        return None  # ingest will say what is wrong with it

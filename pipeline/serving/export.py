@@ -1,0 +1,84 @@
+"""A summary as one file for other programs: rows of (synthetic_user, item_id, weight).
+
+    parquet  the rows as they are
+    csv      the same, with a header
+    inter    RecBole's atomic file: tab-separated, user_id:token, item_id:token, rating:float
+    npz      the matrix, synthetic users × items, for `scipy.sparse.load_npz`; the same file has an array item_ids:
+             column j is item_ids[j]
+
+Interactions have no weights: the column is left out, and the matrix is binary.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from enum import StrEnum
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pv
+import scipy.sparse as sp
+
+from infrec.pipeline.data import ITEMS
+from infrec.pipeline.models import TRAINING_USERS
+from infrec.pipeline.storage import Artefact, InputError, parquet_bytes
+
+
+class ExportFormat(StrEnum):
+    """How the file is written."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+    INTER = "inter"
+    NPZ = "npz"
+
+
+def file_content(matrix: sp.csr_array, item_ids: pa.Array, form: ExportFormat, *, with_weights: bool) -> pa.Buffer:
+    """The matrix, synthetic users × items, as a file: its rows sorted by user, then as in the catalogue.
+
+    Raises `InputError` for item ids that cannot be said in a tab-separated file.
+    """
+    if form == ExportFormat.NPZ:
+        return _sparse_file(matrix, item_ids)
+    rows, columns = matrix.nonzero()
+    table = pa.table({"synthetic_user": pa.array(rows, pa.int32()), "item_id": item_ids.take(pa.array(columns))})
+    if with_weights:
+        table = table.append_column("weight", pa.array(matrix.data, pa.float32()))
+    if form == ExportFormat.PARQUET:
+        return parquet_bytes(table)
+    if form == ExportFormat.INTER:
+        return _atomic_file(table)
+    sink = pa.BufferOutputStream()
+    pv.write_csv(table, sink)
+    return sink.getvalue()
+
+
+def usual_length(summary: Artefact) -> int:
+    """The mean number of train interactions of the users that the summary was made from, rounded, and at least 1."""
+    users = summary.manifest.counts.get(TRAINING_USERS)
+    if not users:
+        raise InputError(f"{summary.location} does not say how many users it was made from: give --per-user.")
+    return max(1, round(int(np.sum(summary.table(ITEMS)["train_count"].to_numpy())) / int(users)))
+
+
+def _atomic_file(table: pa.Table) -> pa.Buffer:
+    names = ("user_id:token", "item_id:token", "rating:float")[: table.num_columns]
+    sink = pa.BufferOutputStream()
+    sink.write(("\t".join(names) + "\n").encode())  # not by Arrow, which puts names into quotes
+    try:
+        pv.write_csv(table, sink, pv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none"))
+    except pa.ArrowInvalid as error:
+        raise InputError("An item id has a tab, a quote or a line break, which --format inter cannot say.") from error
+    return sink.getvalue()
+
+
+def _sparse_file(matrix: sp.csr_array, item_ids: pa.Array) -> pa.Buffer:
+    content = io.BytesIO()
+    # Of SciPy's two classes the older one: `implicit` and other learners still ask for it by name
+    sp.save_npz(content, sp.csr_matrix(matrix))
+    ids = item_ids.to_numpy(zero_copy_only=False)
+    with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED) as arrays, arrays.open("item_ids.npy", "w") as file:
+        # Strings as text of a fixed width: an array of objects would be a pickle
+        np.lib.format.write_array(file, ids.astype(str) if ids.dtype == object else ids, allow_pickle=False)
+    return pa.py_buffer(content.getvalue())

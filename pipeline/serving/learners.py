@@ -1,0 +1,124 @@
+"""Other learners than ∞-AE, trained on a summary's synthetic users or on all users, and judged by the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Self
+from uuid import uuid4
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float
+
+from infrec.kernels.gumbel_top_k import interactions
+from infrec.pipeline.cluster import Plan, Report, silent
+from infrec.pipeline.data import Dataset
+from infrec.pipeline.models import (
+    EASEConfig,
+    MFConfig,
+    fit_ease,
+    fit_mf,
+    item_factors,
+    open_model,
+    plan_factorisation,
+    plan_item_system,
+    summary_matrix,
+)
+from infrec.pipeline.models import solve_ease as ease_solved
+from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind, Location
+
+_SPREADS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""λ of EASE, in units of an item's spread over the rows: the sum of squared distances from its mean. The weights of a
+summary lie close together, around a mean that the sampler's temperature gives: their sum of squares says nothing of the
+right λ. In this unit it was 8 and 32 for summaries of two real logs, and 16 for as many real users."""
+_LISTED = 8
+"""MF: of a synthetic user's items the eighth of the catalogue that has the greatest weights."""
+
+
+class Learner(StrEnum):
+    """What is trained on a summary."""
+
+    INFINITE_AE = "infinite-ae"
+    """What the summary was made for, and is by itself."""
+    EASE = "ease"
+    MF = "mf"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A learner, and what it is given."""
+
+    dataset: Dataset
+    """Whose users it is judged by."""
+    rows: sp.csr_array
+    """What it is trained on."""
+    config: EASEConfig | MFConfig
+    place: Location
+    """Its model lies beside that for a while, where every node can read it."""
+
+    @classmethod
+    def of(cls, uri: str, dataset: Dataset, learner: Learner, *, seed: int, select: str = EASEConfig.select) -> Self:
+        """Raises `InputError` if there is no summary of the dataset's items at `uri`.
+
+        EASE takes the weights as they are: centred, cut down to the greatest, or raised to a power, they did no better
+        on validation. To `implicit` every item with a weight is liked, and a weight says how surely: a synthetic user
+        would like everything. It is given the items of the greatest weights, all alike; as few of them as a real user
+        has did worse than an eighth of the catalogue.
+        """
+        summary = open_model(uri, dataset)
+        if summary.manifest.kind != Kind.SUMMARY:
+            raise InputError(f"{uri} is a {summary.manifest.kind}: --learner {learner} is trained on summaries.")
+        weights = summary_matrix(summary)
+        if learner == Learner.EASE:
+            ease = EASEConfig(lambdas=ease_lambdas(weights), select=select, seed=seed)
+            return cls(dataset, sp.csr_array(weights), ease, summary.location)
+        listed = -(-weights.shape[1] // _LISTED)
+        mf = MFConfig(select=select, seed=seed)
+        return cls(dataset, interactions(weights, per_user=listed), mf, summary.location)
+
+    @classmethod
+    def of_all_users(cls, dataset: Dataset, learner: Learner, place: Location, *, seed: int, select: str) -> Self:
+        kind = EASEConfig if learner == Learner.EASE else MFConfig
+        return cls(dataset, dataset.training_matrix(), kind(select=select, seed=seed), place)
+
+    @property
+    def plan(self) -> Plan:
+        """The memory that `fitted` will take."""
+        users, items = self.rows.shape
+        if isinstance(self.config, EASEConfig):
+            return plan_item_system(items=items, interactions=self.rows.nnz, weights=2)
+        factors = max(self.config.factors)
+        return plan_factorisation(users=users, items=items, interactions=self.rows.nnz, factors=factors)
+
+    @contextmanager
+    def fitted(self, report: Report = silent) -> Iterator[Artefact]:
+        """The model, for as long as the block runs: its hyper-parameters are the best of the grid on validation."""
+        writer = ArtefactWriter(self.place.parent / f".{self.place.name}.{uuid4().hex}", Kind.MODEL, purpose={})
+        try:
+            with writer:
+                if isinstance(self.config, EASEConfig):
+                    yield fit_ease(self.dataset, writer, self.config, train=self.rows, report=report)
+                else:
+                    yield fit_mf(self.dataset, writer, self.config, train=self.rows, report=report)
+        finally:
+            writer.staging.remove()
+            writer.target.remove()
+
+    def train(self, model: Artefact) -> None:
+        """Once more, with the hyper-parameters of `model`: no search, no validation, nothing written."""
+        chosen = model.manifest.config
+        if isinstance(self.config, EASEConfig):
+            next(ease_solved(self.rows, replace(self.config, lambdas=(chosen["lambda"],))))
+        else:
+            item_factors(self.rows, chosen["factors"], chosen["alpha"], chosen["lambda"], self.config)
+
+
+def ease_lambdas(weights: Float[np.ndarray, "rows items"]) -> tuple[float, ...]:
+    """The grid of λ for these rows: multiples of an item's squared distance from its mean, the average item's."""
+    rows = weights.astype(np.float64)
+    spread = rows.var(axis=0).mean() or np.square(rows).mean()  # a single row has no spread
+    spread *= len(rows)
+    return tuple(unit * float(spread) for unit in _SPREADS)

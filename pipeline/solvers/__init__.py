@@ -1,0 +1,43 @@
+"""The ways to fit an ∞-AE, and the choice between them.
+
+`exact` solves the kernel system in memory, `tiled` the same system in files (`kernel_system`), `nystrom` a smaller
+one on landmarks (`normal_equations`). `memory` says what each takes, `choice` which one is taken.
+"""
+
+from infrec.pipeline.solvers.choice import (
+    Estimate,
+    Resources,
+    Search,
+    Solver,
+    choose,
+    chosen,
+    estimates,
+    fit_infinite_ae,
+)
+from infrec.pipeline.solvers.exact import GramWorker, fit_exact, solve_exact
+from infrec.pipeline.solvers.memory import plan_exact, plan_nystrom, plan_tiled
+from infrec.pipeline.solvers.normal_equations import NormalEquationsWorker, normal_equations, train_counts
+from infrec.pipeline.solvers.nystrom import fit_nystrom
+from infrec.pipeline.solvers.tiled import fit_tiled
+
+__all__ = [
+    "Estimate",
+    "GramWorker",
+    "NormalEquationsWorker",
+    "Resources",
+    "Search",
+    "Solver",
+    "choose",
+    "chosen",
+    "estimates",
+    "fit_exact",
+    "fit_infinite_ae",
+    "fit_nystrom",
+    "fit_tiled",
+    "normal_equations",
+    "plan_exact",
+    "plan_nystrom",
+    "plan_tiled",
+    "solve_exact",
+    "train_counts",
+]

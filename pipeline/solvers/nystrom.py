@@ -1,0 +1,146 @@
+"""The ∞-AE on landmarks, fitted to any number of users, who are read slice by slice and never held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+
+from infrec.kernels.kernel_matrix import KernelRows, kernel_block
+from infrec.kernels.landmarks import cluster_means, rpcholesky
+from infrec.kernels.normalisation import DegreeNormalisation
+from infrec.kernels.nystrom import NystromSystem
+from infrec.pipeline.cluster import Pool, Report, Workers, silent
+from infrec.pipeline.data import Dataset, UserBlock
+from infrec.pipeline.models import (
+    Candidate,
+    LandmarkSampling,
+    Nystrom,
+    NystromConfig,
+    Validation,
+    best_candidate,
+    best_so_far,
+    check_landmarks,
+    publish_nystrom,
+)
+from infrec.pipeline.solvers.normal_equations import (
+    NormalEquationsWorker,
+    Survey,
+    chosen_users,
+    normal_equations,
+    train_counts,
+)
+from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError
+
+
+def fit_nystrom(
+    dataset: Dataset, writer: ArtefactWriter, config: NystromConfig, pool: Pool, *, report: Report = silent
+) -> Artefact:
+    """Fit every (exponents, λ) of the grid, keep the best on validation, publish it as a model.
+
+    One pass over the data counts it, one fetches landmarks and validation users, and one more for each pair of
+    exponents serves all λ. Raises `InputError` for too many landmarks, and where nobody has validation interactions.
+    """
+    check_landmarks(config.landmarks, dataset)
+    with pool.workers(NormalEquationsWorker, dataset) as workers:
+        survey = Survey.of(workers, dataset, config.exponents, report=report)
+        training, judging = _drawn(config, survey)
+        candidates, sample = chosen_users(workers, dataset, survey, training=training, judging=judging)
+        validation = Validation(dataset, seed=config.seed, histories=sample)
+        tried: list[Candidate] = []
+        best: _Solved | None = None
+        for candidate in _solved(workers, dataset, config, survey, candidates, report):
+            tried.append(Candidate(candidate.parameters, validation.judge(candidate.scores)))
+            best_yet = best_so_far(tried, config.select)
+            report("Candidates", len(tried), len(config.exponents) * len(config.lambdas), best_yet)
+            if best_candidate(tried, config.select) is tried[-1]:
+                best = candidate
+    if best is None:
+        raise InputError(f"No λ of {config.lambdas} has a finite solution: add a larger one.")
+    return publish_nystrom(
+        writer,
+        dataset,
+        config,
+        best.model,
+        tried,
+        landmarks=best.landmarks.rows,
+        lam=best.lam,
+        scale=best.scale,
+        rank=best.rank,
+        judged=len(judging),
+    )
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """A solved pair of exponents and λ."""
+
+    lam: float
+    scale: float
+    rank: int
+    landmarks: KernelRows
+    """Z, normalised."""
+    model: Nystrom
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        exponents = self.model.normalisation.exponents
+        return {"lambda": self.lam, "p": exponents.user, "q": exponents.item}
+
+    def scores(self, block: UserBlock) -> Float[np.ndarray, "users items"]:
+        return self.model.scores(block.context)
+
+
+def _landmarks(config: NystromConfig, candidates: sp.csr_array) -> sp.csr_array:
+    """Made of the normalised candidates."""
+    match config.sampling:
+        case LandmarkSampling.UNIFORM:
+            return candidates
+        case LandmarkSampling.RPCHOLESKY:
+            chosen = rpcholesky(config.ntk, KernelRows.of(candidates), config.landmarks, seed=config.seed)
+            return candidates[chosen]
+        case LandmarkSampling.K_MEANS:
+            return cluster_means(candidates, config.landmarks, seed=config.seed)
+
+
+def _drawn(config: NystromConfig, survey: Survey) -> tuple[Int[np.ndarray, " chosen"], Int[np.ndarray, " sample"]]:
+    """The positions of the users that the landmarks are made of, and of those that are judged by."""
+    users, judging = sum(survey.training), sum(survey.judging)
+    drawn = np.random.default_rng(config.seed).choice(users, config.drawn_users(users), replace=False)
+    judged = np.random.default_rng([config.seed, 1]).choice(judging, min(config.judged_users, judging), replace=False)
+    return np.sort(drawn), np.sort(judged)
+
+
+def _solved(
+    workers: Workers, dataset: Dataset, config: NystromConfig, survey: Survey, candidates: sp.csr_array, report: Report
+) -> Iterator[_Solved]:
+    """Solve the grid, one pair of exponents after another: nothing but candidates outlives its own."""
+    degrees = train_counts(dataset)
+    for exponents, squares in zip(config.exponents, survey.squares, strict=True):
+        scale = DegreeNormalisation.of_degrees(degrees, exponents).scale(int(degrees.sum()), squares)
+        normalisation = DegreeNormalisation.of_degrees(degrees, exponents, scale=scale)
+        landmarks = KernelRows.of(_landmarks(config, normalisation(candidates)))
+        yield from _for_all_lambdas(workers, dataset, config, normalisation, landmarks, scale, report)
+
+
+def _for_all_lambdas(
+    workers: Workers,
+    dataset: Dataset,
+    config: NystromConfig,
+    normalisation: DegreeNormalisation,
+    landmarks: KernelRows,
+    scale: float,
+    report: Report,
+) -> Iterator[_Solved]:
+    """The normal equations are made once, and decomposed once."""
+    equations = normal_equations(workers, dataset, config.ntk, normalisation, landmarks, report=report)
+    system = NystromSystem.of(config.ntk, landmarks, equations)
+    for lam in config.lambdas:
+        dual = system.dual(equations.ridge(lam))
+        if np.isfinite(dual).all():
+            model = Nystrom(normalisation, partial(kernel_block, config.ntk, columns=landmarks), dual)
+            yield _Solved(lam, scale, len(system.spectrum), landmarks, model)

@@ -1,0 +1,152 @@
+"""What a sweep is told, and the trials that follow from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from infrec.pipeline.distillation import BaselineConfig, DistillConfig, Method
+from infrec.pipeline.report.findings import ALL_USERS, METRICS
+from infrec.pipeline.serving import Learner
+from infrec.pipeline.storage import InputError, fingerprint
+from infrec.pipeline.study.space import Space, described, drawn, fixed, with_parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One summary to be made, or the reference: learners on all users. A pure function of this and the dataset."""
+
+    method: str
+    """A `Method`, or ALL_USERS."""
+    budget: int
+    noise: float = 0.0
+    seed: int = 0
+    select: str = "nDCG@10"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Of Distill-CF, in place of what suits the budget."""
+    chosen: bool = True
+    """Whether its hyper-parameters are those that validation chose: it is tested then."""
+
+    @cached_property
+    def name(self) -> str:
+        """Names its files: equal for equal summaries."""
+        noise = f"-noise-{self.noise:g}" if self.noise else ""
+        settings = f"-{fingerprint([dict(self.parameters)])[:8]}" if self.parameters else ""
+        return f"{self.method}-{self.budget}{noise}-seed-{self.seed}{settings}"
+
+    @cached_property
+    def config(self) -> DistillConfig | BaselineConfig:
+        """How the summary is made: what `infrec distill` with the same options does. Raises `InputError`."""
+        if self.method == Method.DISTILL_CF:
+            suited = DistillConfig.for_budget(self.budget, seed=self.seed, select=self.select)
+            return with_parameters(suited, self.parameters)
+        return BaselineConfig(method=Method(self.method), budget=self.budget, seed=self.seed, select=self.select)
+
+    @property
+    def cost(self) -> float:
+        """Something that grows with its time: long trials begin first."""
+        learned = {Method.DISTILL_CF: 1e6, ALL_USERS: 1e9}.get(self.method, 1.0)
+        return learned * (1000 + self.budget)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """Budgets × methods × noise rates × seeds; for Distill-CF a search at every budget comes first."""
+
+    budgets: tuple[int, ...]
+    methods: tuple[Method, ...] = tuple(Method)
+    learners: tuple[Learner, ...] = (Learner.INFINITE_AE,)
+    noise: tuple[float, ...] = (0.0,)
+    """False train interactions for each true one, besides none; validation and test stay as they are."""
+    seeds: int = 3
+    samples: int = 1
+    """Recipes tried at every budget without noise: what suits the budget, and others drawn from the space."""
+    space: Space = field(default_factory=dict)
+    target: float = 0.96
+    """The share of full-data quality, on validation, that is enough."""
+    select: str = "nDCG@10"
+    seed: int = 0
+    """The first one."""
+
+    def __post_init__(self) -> None:
+        if self.select not in METRICS:
+            raise InputError(f"--select {self.select} is not among the metrics of a sweep: {', '.join(METRICS)}.")
+        if not self.budgets:
+            raise InputError("--budgets is empty: name one budget at least, such as 100,200,500.")
+        if any(first >= second for first, second in zip(self.budgets, self.budgets[1:], strict=False)):
+            raise InputError(f"--budgets must go up, they are {','.join(map(str, self.budgets))}.")
+        for name in ("methods", "learners", "noise"):
+            values = getattr(self, name)
+            if not values or len({*values}) < len(values):
+                raise InputError(f"--{name} must name each at least one, and none twice.")
+        for name in ("seeds", "samples"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 1, it is {getattr(self, name)}.")
+        if not all(0 <= rate <= 1 for rate in self.noise):
+            raise InputError(
+                f"--noise rates must lie in 0 … 1, they are {','.join(f'{rate:g}' for rate in self.noise)}."
+            )
+        if not (math.isfinite(self.target) and self.target > 0):
+            raise InputError(f"--target must be positive, such as 0.96, it is {self.target:g}.")
+        if self.samples > 1 and Method.DISTILL_CF not in self.methods:
+            raise InputError(f"--samples is for {Method.DISTILL_CF}, which is not among --methods.")
+        if self.space and Method.DISTILL_CF not in self.methods:
+            raise InputError(f"--space is for {Method.DISTILL_CF}, which is not among --methods.")
+        if self.samples == 1 and len(fixed(self.space)) < len(self.space):
+            raise InputError("--space has ranges or lists to draw from: say --samples 2 or more.")
+        for trial in self.summaries():
+            _ = trial.config  # refuses what is out of range before anything has begun
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Every option as plain values."""
+        return {**asdict(self), "space": described(self.space)}
+
+    @property
+    def all_seeds(self) -> range:
+        return range(self.seed, self.seed + self.seeds)
+
+    def candidates(self) -> Iterator[Trial]:
+        """The search: the recipes that validation chooses from at each budget; none where there is no choice."""
+        if self.samples == 1:
+            return
+        for budget in self.budgets:
+            for number in range(self.samples):
+                yield self._learned(budget, self._recipe(budget, number), chosen=False)
+
+    def summaries(self) -> Iterator[Trial]:
+        """Everything that makes a summary, as far as that is known beforehand."""
+        yield from self.candidates()
+        yield from (trial for trial in self.points({}) if trial.method != ALL_USERS)
+
+    def points(self, recipes: Mapping[int, Mapping[str, Any]], *, all_users: int = 0) -> Iterator[Trial]:
+        """What is tested, by these recipes (budget → parameters of Distill-CF), and the references.
+
+        `all_users`: how many there are.
+        """
+        rates = sorted({0.0, *self.noise})
+        for rate, seed in product(rates, self.all_seeds):
+            if rate or seed == self.seed:  # without noise all seeds are alike
+                yield Trial(method=ALL_USERS, budget=all_users, noise=rate, seed=seed, select=self.select)
+        for method, budget, rate, seed in product(self.methods, self.budgets, rates, self.all_seeds):
+            if method == Method.DISTILL_CF:
+                recipe = recipes.get(budget, fixed(self.space))
+                yield self._learned(budget, recipe, noise=rate, seed=seed)
+            else:
+                yield Trial(method=method, budget=budget, noise=rate, seed=seed, select=self.select)
+
+    def _learned(self, budget: int, parameters: Mapping[str, Any], **given: Any) -> Trial:
+        defaults = {"method": Method.DISTILL_CF, "seed": self.seed, "select": self.select}
+        return Trial(**{**defaults, **given}, budget=budget, parameters=parameters)
+
+    def _recipe(self, budget: int, number: int) -> dict[str, Any]:
+        """The `number`-th recipe to try: the first is what suits the budget."""
+        if number == 0:
+            return fixed(self.space)
+        return drawn(self.space, np.random.default_rng([self.seed, budget, number]))
