@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from infrec.jobs import console
 from infrec.jobs.logs import LogFormat
+from infrec.jobs.options import sentence_of
 from infrec.pipeline.cluster import Run
 from infrec.pipeline.storage import InputError
 
@@ -120,7 +121,7 @@ def _exit_code(arguments: list[str], *, debug: bool) -> int:
         console.error(error.format_message())  # type: ignore[attr-defined]  # a ClickException
         return 2
     except InputError as error:
-        explain(str(error))
+        explain(sentence_of(error))
         return error.exit_code
     except Exception as error:
         first_line = str(error).split("\n", 1)[0]

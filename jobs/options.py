@@ -39,6 +39,23 @@ MemoryLimit = Annotated[
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
+_OPTIONS = {"lambdas": "--lambda"}
+"""Of settings that have another name on the command line."""
+
+
+def option_of(setting: str) -> str:
+    """The option that sets a field of a config."""
+    return _OPTIONS.get(setting, f"--{setting.replace('_', '-')}")
+
+
+def sentence_of(error: InputError) -> str:
+    """The sentence of an error, with the options that would have to change."""
+    sentence = str(error)
+    if not error.settings:
+        return sentence
+    return f"{sentence.removesuffix('.')} ({', '.join(map(option_of, error.settings))})."
+
+
 def bytes_of(text: str | None, option: str = "--memory-limit") -> int | None:
     """Bytes of a size such as `800MB`, `1.5GB`, `2GiB` or `1000000`; None stays None."""
     if text is None:

@@ -6,10 +6,18 @@ from typing import ClassVar
 
 
 class InputError(Exception):
-    """Bad input or options. The message is one sentence that names the file, column, count or option at fault."""
+    """Bad input or settings. The message is one sentence that names the file, column or count at fault.
+
+    The sentence speaks of the domain ("the budget must lie in 1 … 500"). `settings` are the fields of configs that
+    would have to change, such as `budget`: a command line adds the names of its options.
+    """
 
     exit_code: ClassVar[int] = 2
     """Of the job that it ends."""
+
+    def __init__(self, sentence: str, *settings: str) -> None:
+        super().__init__(sentence)
+        self.settings = settings
 
 
 class DoesNotFit(InputError):
