@@ -1,15 +1,27 @@
 # Two commands from a bare Python ≥ 3.11: `make demo` and `make test`. Each sets up what it needs in .venv.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types clean
+.PHONY: demo test test-kernels test-portable lint types clean
 
 demo: $(VENV)/installed
 	$(BIN)/infrec demo --out demo-output --overwrite
 
+# Most of a test's time is waiting for processes to start: three at a time keep two cores busy
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --durations 20 -rs
+
+# Without Ray: for another Python, `make VENV=.venv-3.13 PYTHON=python3.13 test-kernels`
+test-kernels: $(VENV)/installed
+	$(BIN)/python -m pytest tests/kernels
+
+# The same on processors of other kinds: other kernels of OpenBLAS, other instructions of XLA, down to the oldest
+test-portable: $(VENV)/installed
+	OPENBLAS_CORETYPE=Haswell $(MAKE) test
+	XLA_FLAGS=--xla_cpu_max_isa=AVX2 $(MAKE) test
+	OPENBLAS_CORETYPE=Haswell XLA_FLAGS=--xla_cpu_max_isa=AVX2 $(MAKE) test
+	OPENBLAS_CORETYPE=Nehalem XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 $(MAKE) test
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -193,7 +193,7 @@ def solve(
     """Fit with the solver that was chosen, by the user or by what fits."""
     best = choose(data, search, resources, None if choice == Choice.AUTO else Solver(choice))
     if choice == Choice.AUTO:
-        console.note(f"Solver: {best.solver}.")
+        console.note(f"Solver: {best.solver}, the first that fits here. --solver {best.solver} takes it anywhere.")
     require(best.plan, resources.memory, resources.disk)
     with Pool() as pool:
         return fit_infinite_ae(best.solver, search, data, writer, pool, report=report)

@@ -57,7 +57,7 @@ def recommend(
     opened = open_model(model, dataset) if dataset else Artefact.open(model, Kind.MODEL, Kind.SUMMARY)
     purpose = {
         "model": opened.manifest.fingerprint(),
-        "histories": dataset.manifest.fingerprint() if dataset else [columns, _fingerprints(histories or [])],
+        "histories": dataset.manifest.fingerprint() if dataset else [columns, _stamps(histories or [])],
         "config": asdict(config),
         "offer": config.offer(opened).fingerprint,
     }
@@ -76,8 +76,8 @@ def recommend(
         console.result(f"  {line}")
 
 
-def _fingerprints(logs: list[str]) -> dict[str, str]:
-    return {str(file.location): file.fingerprint for file in find_files(logs, Format.AUTO)}
+def _stamps(logs: list[str]) -> dict[str, str]:
+    return {str(file.location): file.stamp for file in find_files(logs, Format.AUTO)}
 
 
 def _ignored(counts: Mapping[str, Any]) -> Iterator[str]:

@@ -63,5 +63,5 @@ def pool(cluster: Cluster) -> Iterator[Pool]:
 def shared_data() -> Path:
     """The folder of real logs, which the licences do not let us carry along."""
     if not SHARED_DATA.is_dir():
-        pytest.skip("the real logs are not at hand: ../shared/data is missing")
+        pytest.skip("the real logs may not be redistributed: put them into ../shared/data")
     return SHARED_DATA

@@ -15,6 +15,7 @@ from typing import Any
 from ray.cluster_utils import Cluster
 
 from infrec.pipeline.cluster import ray_session
+from tests.patience import PATIENCE_SECONDS
 
 
 def by_itself(function: Callable[..., None], *arguments: Any, one_core: bool = False) -> subprocess.Popen[str]:
@@ -36,7 +37,7 @@ def answer_of(run: subprocess.Popen[str]) -> str:
     """The last line that a process printed, if any, once it has ended well."""
     with run:
         try:
-            answer, errors = run.communicate(timeout=120)
+            answer, errors = run.communicate(timeout=PATIENCE_SECONDS)
         finally:
             run.kill()
     assert run.returncode == 0, errors[-2000:]

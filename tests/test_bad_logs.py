@@ -18,6 +18,7 @@ import pytest
 from infrec.jobs.cli import main
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.ingest import IngestConfig, ingest
+from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
 
 ROOT = Path(__file__).parents[1]
@@ -173,7 +174,7 @@ def test_bad_files_can_be_passed_over(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(arguments) == 0
     assert "bad files passed over" in capsys.readouterr().out
     dataset = Dataset.open(tmp_path / "out")
-    assert dataset.manifest.counts["bad_files"] == [f"{log}/{name}" for name in ("b.parquet", "c.parquet", "d.csv")]
+    assert dataset.manifest.counts["bad_files"] == ["b.parquet", "c.parquet", "d.csv"]
     assert dataset.num_users == 2
 
 
@@ -222,13 +223,13 @@ def test_interrupt_publishes_nothing(tmp_path: Path) -> None:
         pq.write_table(pa.table({"user_id": users, "item_id": items}), log / f"day={number}" / "a.parquet")
     command = [sys.executable, "-m", "jobs", "ingest", str(log), "--out", str(out), "--cpus", "1"]
     run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not list(tmp_path.glob(".out.partial/_work/rows-*.arrow")):  # the first of four pieces
         assert run.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
-    printed, said = run.communicate(timeout=60)
+    printed, said = run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == 130, said
     assert printed == ""
     assert "Traceback" not in said

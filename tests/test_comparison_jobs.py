@@ -45,7 +45,7 @@ def test_a_summary_of_another_method(
         (["--budget", "121"], "--budget must lie in 1 … 120, the number of training users; it is 121."),
         (["--budget", "0"], "--budget must be at least 1, it is 0."),
         (["--lambda", "nan"], "--lambda must be finite and not negative, it is nan."),
-        (["--budget", "30", "--memory-limit", "1MB"], "the memory limit is 0.00 GB: raise --memory-limit"),
+        (["--budget", "30", "--memory-limit", "1MB"], "the memory limit is 0.00 GB: raise the limit"),
         (["--method", "luck"], "'random-interactions', 'svp-cf', 'nystrom'"),
     ],
 )

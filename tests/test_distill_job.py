@@ -69,7 +69,7 @@ def test_the_paper_s_objective_is_there(dataset: str, cluster: Cluster, tmp_path
     [
         (["--budget", "0"], "--budget must be at least 1, it is 0."),
         (["--budget", "-5"], "--budget must be at least 1, it is -5."),
-        (["--budget", "20001"], "--budget is for dense systems of at most 20,000 rows, this would be 20,001."),
+        (["--budget", "20001"], "A dense system has at most 20,000 rows, this one would have 20,001 (--budget)."),
         (["--budget", "121"], "--budget must lie in 1 … 120, the number of training users; it is 121."),
         (["--lambda", "-1"], "--lambda must be finite and not negative, it is -1."),
         (["--lambda", "nan"], "--lambda must be finite and not negative, it is nan."),

@@ -214,14 +214,14 @@ def test_a_summary_that_does_not_count_its_users(
     (tmp_path / "old" / "manifest.json").write_bytes(old.to_json())
     command = ["export", str(tmp_path / "old"), "--out", str(tmp_path / "out"), "--interactions"]
     assert main(command) == 2
-    assert_one_sentence(capsys, "does not say how many users it was made from: give --per-user.")
+    assert_one_sentence(capsys, "was made from: give the interactions per user (--per-user).")
     assert main([*command, "--per-user", "3"]) == 0
 
 
 @pytest.mark.parametrize("item", ["a\tb", 'a"b', "a\nb"])
 def test_an_item_id_that_recbole_could_not_read(item: str) -> None:
     matrix = sp.csr_array(np.ones((1, 1), np.float32))
-    with pytest.raises(InputError, match="which --format inter cannot say"):
+    with pytest.raises(InputError, match="which the format inter cannot say"):
         file_content(matrix, pa.array([item]), ExportFormat.INTER, with_weights=True)
     content = file_content(matrix, pa.array([item]), ExportFormat.CSV, with_weights=False).to_pybytes().decode()
     assert list(csv.reader(content.splitlines(keepends=True)))[1] == ["0", item]

@@ -17,7 +17,7 @@ import pytest
 from infrec.pipeline.data import PARTS, Dataset
 from infrec.pipeline.data.dataset import COLUMNS
 from infrec.pipeline.ingest import IngestConfig, Split, grow, ingest
-from infrec.pipeline.ingest import grow as growing
+from infrec.pipeline.ingest.growth import grow as growing
 from infrec.pipeline.ingest.growth.grow import Grown
 from infrec.pipeline.ingest.shuffle.shards import USER_COUNTS
 from infrec.pipeline.storage import MANIFEST, InputError

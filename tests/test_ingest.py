@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,10 +19,11 @@ import pytest
 
 from infrec.pipeline.cluster import Cluster
 from infrec.pipeline.data import Dataset
-from infrec.pipeline.ingest import IngestConfig, Split, ingest
+from infrec.pipeline.ingest import IngestConfig, OnBadFile, Split, ingest
 from infrec.pipeline.ingest.shuffle.partition import Dropped
 from infrec.pipeline.storage import ArtefactWriter
 from tests.naive_ingest import Row, as_naive, naive_ingest
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("cluster")
 ROOT = Path(__file__).parents[1]
@@ -207,8 +211,8 @@ def test_real_logs_by_their_split_column(
 # One run in a process of its own; the configuration must be `CONFIG`.
 RUN = """
 import sys
-from pipeline.ingest import IngestConfig, ingest
-from pipeline.session import ray_session
+from infrec.pipeline.ingest import IngestConfig, ingest
+from infrec.pipeline.cluster import ray_session
 with ray_session(cpus=1):
     ingest([sys.argv[1]], sys.argv[2], IngestConfig(piece_rows=700, bucket_rows=900, k_core=3))
 """
@@ -218,9 +222,29 @@ CONFIG = IngestConfig(k_core=3, **SMALL)
 def test_the_same_bytes_from_one_and_two_cpus(tmp_path: Path, cluster: Cluster) -> None:
     assert cluster.cpus == 2
     log = write_log(tmp_path / "log", dirty_rows(5, str), pa.string())
-    subprocess.run([sys.executable, "-c", RUN, str(log), str(tmp_path / "one")], cwd=ROOT, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", RUN, str(log), str(tmp_path / "one")], cwd=ROOT, check=True, timeout=PATIENCE_SECONDS
+    )
     two = ingest([str(log)], str(tmp_path / "two"), CONFIG)
     assert Dataset.open(tmp_path / "one").manifest.fingerprint() == two.manifest.fingerprint()
+
+
+def test_a_fingerprint_is_of_content(tmp_path: Path) -> None:
+    """Neither the place of a log nor the times of its files are in a dataset, and not those of a file passed over."""
+    log, elsewhere = write_log(tmp_path / "log", dirty_rows(3, str), pa.string()), tmp_path / "elsewhere"
+    (log / "broken.parquet").write_bytes(b"PAR1")
+    config = IngestConfig(on_bad_file=OnBadFile.SKIP, **SMALL)
+    ingest([str(log)], str(tmp_path / "one"), config)
+    shutil.copytree(log, elsewhere)
+    for file in elsewhere.iterdir():
+        os.utime(file, (1, 1))
+    ingest([str(elsewhere)], str(tmp_path / "two"), config)
+    one, two = ((tmp_path / name / "manifest.json").read_text() for name in ("one", "two"))
+    assert one == two and str(tmp_path) not in one
+    assert json.loads(one)["counts"]["bad_files"] == ["broken.parquet"]
+    (elsewhere / "broken.parquet").write_bytes(b"PAR2")
+    other = ingest([str(elsewhere)], str(tmp_path / "three"), config)
+    assert other.manifest.inputs["log"] != json.loads(one)["inputs"]["log"]
 
 
 def test_dead_workers_are_replaced(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from infrec.pipeline.cluster import ray_session
 from infrec.pipeline.data import Dataset, GenerateConfig, generate_log
 from infrec.pipeline.ingest import IngestConfig, ingest
 from tests.nodes import answer_of, by_itself, session_on_nodes
+from tests.patience import PATIENCE_SECONDS
 
 CONFIG = IngestConfig(piece_rows=700, bucket_rows=900, k_core=3)
 PASSES = ("read rows", "gather users", "write shards")
@@ -46,7 +47,7 @@ def test_a_killed_run_goes_on_where_it_stopped(log: str, undisturbed: str, tmp_p
     """The driver gets SIGKILL in the first and in the last pass; no part that it had finished is computed twice."""
     out = tmp_path / "out"
     run = by_itself(ingest_by_itself, log, str(out))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while sum(name.startswith(of_pass) for name in parts_on_disk(out)) < 5:
         assert run.poll() is None, "the run was over before it could be killed"
         assert time.monotonic() < deadline

@@ -23,8 +23,9 @@ import scipy.sparse as sp
 
 from infrec.jobs.cli import main
 from infrec.pipeline.cluster import Cluster
-from infrec.pipeline.storage import ArtefactWriter, Kind
+from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
 from tests.builders import split_matrix, taste_matrix, write_dataset
+from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
 
 REPOSITORY = Path(__file__).parents[1]
@@ -82,6 +83,18 @@ def test_fit_in_files(dataset: str, model: str, tmp_path: Path, capsys: pytest.C
     assert in_files["metrics"]["nDCG@10"] == pytest.approx(in_memory["metrics"]["nDCG@10"], abs=0.5)
 
 
+def test_the_solver_that_auto_takes_is_recorded_and_can_be_pinned(
+    dataset: str, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_itself, pinned = tmp_path / "auto", tmp_path / "pinned"
+    assert main(["fit", dataset, "--out", str(by_itself), "--lambda", "5", "--normalize", "none"]) == 0
+    solver = Artefact.open(by_itself, Kind.MODEL).manifest.config["solver"]
+    assert solver == "exact" and "--solver exact" in capsys.readouterr().err
+    command = ["fit", dataset, "--out", str(pinned), "--lambda", "5", "--normalize", "none", "--solver", solver]
+    assert main(command) == 0
+    assert (by_itself / "manifest.json").read_bytes() == (pinned / "manifest.json").read_bytes()
+
+
 def test_plan_says_which_solver_and_why(
     dataset: str, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,22 +121,22 @@ def test_evaluate_prints_a_row_for_each_model(dataset: str, model: str, capsys: 
         (["--lambda", "nan"], "--lambda must be finite and not negative, it is nan."),
         (["--lambda", "inf"], "--lambda must be finite and not negative, it is inf."),
         (["--lambda", "five"], "--lambda five is not a number or a comma-separated list of numbers."),
-        (["--select", "luck"], "--select luck is not a metric"),
+        (["--select", "luck"], "luck is not a metric"),
         (["--exponents", "2,0"], "--exponents 2,0 is not a pair P,Q of numbers from 0 to 1"),
         (["--normalize", "none", "--exponents", "0,0"], "--exponents goes with --normalize degree."),
         (["--memory-limit", "plenty"], "--memory-limit plenty is not a size"),
-        (["--memory-limit", "1MB"], "more memory than 0.00 GB. Raise --memory-limit, or take fewer --landmarks."),
-        (["--solver", "tiled", "--memory-limit", "1MB"], "the memory limit is 0.00 GB: raise --memory-limit"),
+        (["--memory-limit", "1MB"], "raise the memory limit, or take fewer landmarks (--memory-limit, --landmarks)."),
+        (["--solver", "tiled", "--memory-limit", "1MB"], "the memory limit is 0.00 GB: raise the limit"),
         (["--depth", "0"], "'--depth'"),
         (["--solver", "exact", "--landmarks", "40"], "--landmarks goes with --solver nystrom."),
         (["--model", "ease", "--landmark-sampling", "uniform"], "--landmark-sampling goes with --solver nystrom."),
-        (["--solver", "nystrom", "--landmarks", "0"], "--landmarks must be at least 1, it is 0."),
+        (["--solver", "nystrom", "--landmarks", "0"], "of landmarks must be at least 1, it is 0 (--landmarks)."),
         (
             ["--solver", "nystrom", "--landmarks", "121"],
-            "--landmarks must lie in 1 … 120, the number of training users; it is 121.",
+            "landmarks must lie in 1 … 120, the number of training users; it is 121 (--landmarks).",
         ),
         (["--model", "mf", "--lambda", "0"], "λ of a matrix factorisation must be positive, it is 0."),
-        (["--solver", "nystrom", "--landmarks", "40", "--memory-limit", "1MB"], "take fewer --landmarks"),
+        (["--solver", "nystrom", "--landmarks", "40", "--memory-limit", "1MB"], "take fewer landmarks"),
         (["--solver", "nystrom", "--model", "ease"], "--solver nystrom is for --model infinite-ae, not for ease."),
         (["--solver", "guess"], "'auto', 'exact', 'tiled', 'nystrom'"),
         (["--model", "oracle"], "'infinite-ae', 'ease', 'mf', 'popularity'"),
@@ -160,7 +173,10 @@ def test_files_must_have_room_where_the_model_goes(
     monkeypatch.setattr(psutil, "disk_usage", two_disks)
     command = ["fit", dataset, "--solver", "tiled", "--lambda", "5", "--normalize", "none", "--out"]
     assert main([*command, str(small / "model")]) == 2
-    assert_one_sentence(capsys, "the disk of --out has room for 0.00 GB: choose an --out on a larger one, or fit with")
+    assert_one_sentence(
+        capsys,
+        "the disk has room for 0.00 GB: choose a place on a larger one, or take the Nyström solver (--out, --solver).",
+    )
     assert not list(small.iterdir())
     assert main([*command, str(large / "model")]) == 0
 
@@ -172,7 +188,7 @@ def test_files_must_have_room_where_the_model_goes(
 
 
 @pytest.mark.parametrize(
-    ("k", "sentence"), [("0", "it is 0."), ("61", "--k must lie in 1 … 60, the number of items; it is 61.")]
+    ("k", "sentence"), [("0", "it is 0 (--k)."), ("61", "k must lie in 1 … 60, the number of items; it is 61 (--k).")]
 )
 def test_recommend_refuses_a_k_that_there_is_not(
     dataset: str, model: str, tmp_path: Path, k: str, sentence: str, capsys: pytest.CaptureFixture[str]
@@ -250,14 +266,14 @@ def test_ctrl_c_leaves_nothing_behind_that_a_reader_accepts(tmp_path: Path) -> N
     _wait_until(staging.exists)
     _wait_until(lambda: _has_descendant(job.pid, "ray::PoolActor"))
     os.kill(job.pid, signal.SIGINT)
-    _, errors = job.communicate(timeout=60)
+    _, errors = job.communicate(timeout=PATIENCE_SECONDS)
     assert job.returncode == 130
     assert "interrupted" in errors and "Traceback" not in errors
     assert not (tmp_path / "model").exists()
 
 
-def _wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.05)

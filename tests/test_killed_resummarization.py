@@ -12,12 +12,13 @@ import pytest
 
 from infrec.pipeline import nightly as package
 from infrec.pipeline.cluster import Cluster, InProcess
-from infrec.pipeline.distillation import training
+from infrec.pipeline.distillation import memory
 from infrec.pipeline.nightly import ResummarizeConfig, State, look
 from infrec.pipeline.nightly import run as running
 from infrec.pipeline.storage import hold
 from tests.nightly import OPTIONS, Nights
 from tests.nodes import by_itself
+from tests.patience import PATIENCE_SECONDS
 
 MOMENTS = {
     "before anything": "begin",
@@ -51,7 +52,7 @@ def test_a_kill(
 ) -> None:
     nights = _copy(begun, tmp_path)
     run = by_itself(resummarize_and_die, json.dumps(nights.logs), str(nights.state), MOMENTS[moment])
-    _, errors = run.communicate(timeout=120)
+    _, errors = run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == -signal.SIGKILL, errors
     found = State.at(str(nights.state)).find()
     assert found.damage is None and found.version
@@ -76,7 +77,7 @@ def resummarize_and_die(logs: str, state: str, moment: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     running.Pool = InProcess  # type: ignore[misc]
-    training.pool_size = lambda: 1
+    memory.pool_size = lambda: 1
     config = ResummarizeConfig(budget=int(OPTIONS[1]), steps=int(OPTIONS[3]))
     place = State.at(state)
     with hold(place.root, "doomed") as lock:

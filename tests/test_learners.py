@@ -146,11 +146,11 @@ def test_it_refuses_in_one_sentence(
     refused("'infinite-ae', 'ease', 'mf'", given, "--data", data, "--learner", "oracle")
     refused("--memory-limit goes with a --learner that is trained here", given, "--data", data, "--memory-limit", "1GB")
     limited = ["--learner", "ease", "--memory-limit", "1MB"]
-    refused("the memory limit is 0.00 GB: raise --memory-limit", given, "--data", data, *limited)
+    refused("the memory limit is 0.00 GB: raise the limit", given, "--data", data, *limited)
     model = str(tmp_path / "model")
     assert main(["fit", data, "--model", "popularity", "--out", model]) == 0
     capsys.readouterr()
-    refused("is a model: --learner ease is trained on summaries.", given, model, "--data", data, "--learner", "ease")
+    refused("the learner ease is trained on summaries (--learner).", given, model, "--data", data, "--learner", "ease")
     other = sp.csr_array(np.ones((3, 2), np.float32))
     write_dataset(tmp_path / "other", other, other, other)
     refused("knows other items than", given, "--data", str(tmp_path / "other"), "--learner", "mf")

@@ -12,6 +12,7 @@ import pytest
 
 from infrec.pipeline.storage import LOCK, Busy, Location, hold
 from infrec.pipeline.storage.lock import Owner
+from tests.patience import PATIENCE_SECONDS
 
 PROCESSES, TURNS = 4, 25
 
@@ -84,7 +85,7 @@ def test_a_process_of_another_machine_is_not_dead_before_its_time(tmp_path: Path
 def test_it_is_renewed_while_its_owner_lives(tmp_path: Path) -> None:
     with hold(Location.of(tmp_path), "long", seconds=0.5) as lock:
         first = json.loads((tmp_path / LOCK).read_text())["expires"]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while json.loads((tmp_path / LOCK).read_text())["expires"] < first + 0.5:
             assert time.monotonic() < deadline
             time.sleep(0.02)

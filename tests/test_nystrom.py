@@ -133,7 +133,7 @@ def test_landmarks_with_the_same_history(tmp_path: Path, pool: Pool, sampling: L
 
 def test_refusals(dataset: Dataset, tmp_path: Path, pool: Pool) -> None:
     with pytest.raises(
-        InputError, match=r"--landmarks must lie in 1 … 1,100, the number of training users; it is 1,101"
+        InputError, match=r"of landmarks must lie in 1 … 1,100, the number of training users; it is 1,101"
     ):
         fit("nystrom", dataset, tmp_path / "model", pool, landmarks=1101)
     train, validation, test = split_matrix(taste_matrix(40, 50, seed=2), seed=2)

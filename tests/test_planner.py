@@ -8,7 +8,7 @@ import pytest
 
 from infrec.pipeline.cluster import Cluster, Plan
 from infrec.pipeline.models import InfiniteAEConfig, NystromConfig
-from infrec.pipeline.solvers import Estimate, Resources, Search, Solver, chosen, estimates
+from infrec.pipeline.solvers import Estimate, Resources, Search, Solver, choice, choose, chosen, estimates
 from infrec.pipeline.solvers.choice import PATIENCE_SECONDS, gemm_rate
 from infrec.pipeline.storage import DoesNotFit
 from tests.builders import taste_dataset
@@ -17,7 +17,7 @@ RESOURCES = Resources(cpus=2, memory=1000, disk=1000)
 
 
 def estimate(solver: Solver, *, memory: int, disk: int = 0, seconds: float = 1.0) -> Estimate:
-    return Estimate(solver, Plan("A fit", {"driver": memory}, disk=disk), 1e9, seconds)
+    return Estimate(solver, Plan("A fit", {"driver": memory}, disk=disk), 1e9, 1.0, seconds)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,17 @@ def test_estimates_follow_the_dataset_and_the_search(cluster: Cluster, tmp_path:
     assert more_users[Solver.EXACT].operations > 20 * base[Solver.EXACT].operations
     assert more_users[Solver.NYSTROM].operations < 4 * base[Solver.NYSTROM].operations
     assert base[Solver.TILED].plan.disk > 0
+
+
+def test_the_choice_depends_on_no_clock(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine a million times slower, where no solver would end within a day, the same command takes the same."""
+    dataset = taste_dataset(tmp_path / "data", 300, 60, seed=1)
+    search, resources = Search(InfiniteAEConfig(), NystromConfig()), Resources(cpus=1, memory=10**10, disk=None)
+    fast = choose(dataset, search, resources)
+    monkeypatch.setattr(choice, "gemm_rate", lambda: 1e3)
+    slow = choose(dataset, search, resources)
+    assert slow.seconds > PATIENCE_SECONDS > fast.seconds
+    assert slow.solver == fast.solver == Solver.EXACT
 
 
 def test_the_rate_of_a_core_is_measured() -> None:

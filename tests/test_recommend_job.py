@@ -116,9 +116,9 @@ def test_a_history_of_a_million_items(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--k", "0"], "--k must lie in 1 … 60, the number of items; it is 0."),
-        (["--k", "-1"], "--k must lie in 1 … 60, the number of items; it is -1."),
-        (["--k", "1000000000"], "--k must lie in 1 … 60, the number of items; it is 1,000,000,000."),
+        (["--k", "0"], "k must lie in 1 … 60, the number of items; it is 0 (--k)."),
+        (["--k", "-1"], "k must lie in 1 … 60, the number of items; it is -1 (--k)."),
+        (["--k", "1000000000"], "k must lie in 1 … 60, the number of items; it is 1,000,000,000 (--k)."),
         (["--data", "{dataset}"], "either --data or --histories."),
         (["--user", "customer"], "log.parquet has no column customer (--user), it has: user_id, item_id, number."),
         (["--item", "number"], "The log's item ids (number) are int64, those of {model} are string."),

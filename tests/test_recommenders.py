@@ -236,7 +236,7 @@ def test_a_changed_byte_is_refused_with_the_name_of_the_file(fitted: Fitted, tmp
 
 
 def test_what_does_not_fit_is_refused_with_the_numbers(datasets: dict[str, Dataset]) -> None:
-    numbers = r"needs \d+\.\d\d GB \(.*\), the memory limit is 0\.10 GB: raise --memory-limit"
+    numbers = r"needs \d+\.\d\d GB \(.*\), the memory limit is 0\.10 GB: raise the limit"
     for plan in (
         plan_exact(datasets["more users"], InfiniteAEConfig()),
         plan_nystrom(datasets["more users"], NystromConfig(landmarks=100)),

@@ -27,7 +27,9 @@ ARGUMENTS = (
 HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
 NARROW = {"width": 360, "height": 780}
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on PATH")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="the report needs a browser: put Chromium on PATH (apt-get install chromium)"
+)
 
 
 def hostile_findings() -> Findings:

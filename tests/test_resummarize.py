@@ -21,6 +21,7 @@ from infrec.pipeline.data import Dataset
 from infrec.pipeline.ingest import IngestConfig, Split, ingest
 from tests.naive_ingest import as_naive
 from tests.nightly import NOW, Nights
+from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
 
 REPOSITORY = Path(__file__).parents[1]
@@ -245,7 +246,7 @@ def test_two_at_once(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None
     nights.write(1)
     command = [sys.executable, "-m", "jobs", *nights.command, "--json", "--cpus", "1"]
     runs = [subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
-    outcomes = [run.communicate(timeout=120) for run in runs]
+    outcomes = [run.communicate(timeout=PATIENCE_SECONDS) for run in runs]
     assert sorted(run.returncode for run in runs) == [0, 4], outcomes
     assert nights.versions == ["000001", "000002"]
     assert [row["decision"] for row in nights.history(capsys)] == ["published", "published"]

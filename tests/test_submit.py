@@ -25,6 +25,7 @@ import requests
 
 from infrec.jobs.cli import main
 from tests.builders import taste_dataset
+from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
 
 REPOSITORY = Path(__file__).parents[1]
@@ -60,7 +61,7 @@ class Head:
 
     def wait(self) -> None:
         """Until it takes jobs."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._takes_jobs():
             assert time.monotonic() < deadline and self._process.poll() is None, "the cluster did not start"
             time.sleep(0.1)
@@ -69,7 +70,7 @@ class Head:
         """It and all that it has started."""
         started = psutil.Process(self._process.pid).children(recursive=True)
         self._process.terminate()
-        self._process.wait(timeout=60)
+        self._process.wait(timeout=PATIENCE_SECONDS)
         for process in started:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -124,7 +125,7 @@ def test_without_an_address_a_job_has_a_ray_of_its_own(head: Head) -> None:
     """Though one was begun on this machine, of which Ray keeps a note."""
     code = "from infrec.pipeline.cluster import ray_session\nwith ray_session(cpus=3) as cluster: print(cluster.cpus)"
     run = head.begin(sys.executable, "-c", code, RAY_AUTH_MODE="disabled")
-    printed, said = run.communicate(timeout=60)
+    printed, said = run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == 0, said
     assert printed.split()[-1] == "3"
 
@@ -226,7 +227,7 @@ def _end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a command that comes to its end."""
     with process:
         try:
-            out, errors = process.communicate(timeout=120)
+            out, errors = process.communicate(timeout=PATIENCE_SECONDS)
         finally:
             process.kill()
     return process.returncode, out, errors

@@ -24,6 +24,7 @@ from infrec.jobs.logs import JsonLog
 from infrec.pipeline.cluster import Cluster, Run
 from infrec.pipeline.storage import Artefact, Kind
 from tests.builders import taste_dataset
+from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
 
 REPOSITORY = Path(__file__).parents[1]
@@ -173,8 +174,8 @@ def _metrics() -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     return found
 
 
-def _until(ask: Callable[[], Any], right: Callable[[Any], bool], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
+def _until(ask: Callable[[], Any], right: Callable[[Any], bool]) -> Any:
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not right(answer := ask()):
         assert time.monotonic() < deadline, f"it did not come to that: {answer}"
         time.sleep(0.2)

@@ -21,6 +21,7 @@ from infrec.pipeline.storage import Artefact, Kind
 from tests.builders import split_matrix, taste_dataset, taste_matrix, write_dataset
 from tests.models import NONE, checksums, fit
 from tests.nodes import answer_of, by_itself, session_on_nodes
+from tests.patience import PATIENCE_SECONDS
 
 CONFIG = {"lambdas": (1.0, 5.0), "exponents": NONE}
 SECOND = "Tiles (p=0 q=0 λ=5)"
@@ -71,7 +72,7 @@ def test_a_killed_run_goes_on_with_the_tile_that_it_was_killed_in(
     """The driver gets SIGKILL in the second of two systems; then one of its tiles is cut off and one is changed."""
     out = tmp_path / "model"
     killed = by_itself(fit_until_killed, str(dataset.artefact.location), str(out))
-    killed.communicate(timeout=120)
+    killed.communicate(timeout=PATIENCE_SECONDS)
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
     left = sorted((tmp_path / ".model.partial").rglob("lambda-1/*/*.arrow"))

@@ -24,8 +24,10 @@ class Plan:
     parts: Mapping[str, int]
     disk: int = 0
     """Bytes of files while it runs, beside what it publishes."""
-    remedy: str = "fix --lambda and --exponents to save a copy"
-    """What to do, besides the obvious, where it does not fit."""
+    remedy: str = "fix λ and the exponents to save a copy"
+    """Advice, besides the obvious, for where the plan does not fit."""
+    remedy_settings: tuple[str, ...] = ("lambdas", "exponents")
+    """The settings that the advice is about."""
 
     @property
     def peak(self) -> int:
@@ -40,13 +42,14 @@ class Plan:
         """Raise `DoesNotFit`, with the numbers, if the plan needs more than `limit` of memory or `disk` of files."""
         if limit is not None and self.peak > limit:
             raise DoesNotFit(
-                f"{self}, the memory limit is {gigabytes(limit)}: raise --memory-limit, {self.remedy}, "
-                f"or ingest fewer users or items (--min-user-interactions, --k-core)."
+                f"{self}, the memory limit is {gigabytes(limit)}: raise the limit, {self.remedy}, "
+                f"or ingest fewer users or items.",
+                *("memory_limit", *self.remedy_settings, "min_user_interactions", "k_core"),
             )
         if disk is not None and self.disk > disk:
             raise DoesNotFit(
-                f"{self}, the disk of --out has room for {gigabytes(disk)}: choose an --out on a larger one, "
-                f"or {self.remedy}."
+                f"{self}, the disk has room for {gigabytes(disk)}: choose a place on a larger one, or {self.remedy}.",
+                *("out", *self.remedy_settings),
             )
 
 

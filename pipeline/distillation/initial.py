@@ -15,7 +15,7 @@ from infrec.pipeline.storage import InputError
 
 def check_budget(budget: int, dataset: Dataset) -> None:
     """Raise `InputError` for a budget that the dataset has not as many training users as, or too large a one."""
-    check_dense(budget, "--budget")
+    check_dense(budget, "budget")
     if not 1 <= budget <= dataset.num_training_users:
         raise InputError(
             f"--budget must lie in 1 … {dataset.num_training_users:,}, the number of training users; it is {budget:,}."

@@ -6,9 +6,9 @@ histories.
 """
 
 from infrec.pipeline.ingest.config import IngestConfig
-from infrec.pipeline.ingest.growth import grow
+from infrec.pipeline.ingest.growth.grow import grow
 from infrec.pipeline.ingest.histories import ingest_histories
-from infrec.pipeline.ingest.reading import Format, FoundFile, OnBadFile, find_files, is_time
+from infrec.pipeline.ingest.reading import Format, FoundFile, OnBadFile, find_files, is_time, sha256_of
 from infrec.pipeline.ingest.run import ingest
 from infrec.pipeline.ingest.splits import Split
 
@@ -23,4 +23,5 @@ __all__ = [
     "ingest",
     "ingest_histories",
     "is_time",
+    "sha256_of",
 ]

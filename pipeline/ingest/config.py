@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from infrec.pipeline.ingest.reading.logs import Format, OnBadFile, Role
 from infrec.pipeline.ingest.splits import Split
@@ -61,6 +62,11 @@ class IngestConfig:
                 raise InputError(f"{option} must be at least 1, it is {value}.")
         if self.split != Split.TEMPORAL and (self.validation_from or self.test_from):
             raise InputError("--validation-from and --test-from are for --split temporal only.")
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The options as a manifest has them: without `items_from`, which is a place. Its content is an input."""
+        return {name: value for name, value in asdict(self).items() if name != "items_from"}
 
     @property
     def names(self) -> dict[Role, str]:

@@ -24,7 +24,8 @@ import pyarrow as pa
 from infrec.pipeline.cluster import Report, available_cpus, map_tasks, silent
 from infrec.pipeline.data import ITEMS, PARTS, Dataset, known_index, shard_name
 from infrec.pipeline.ingest.config import IngestConfig
-from infrec.pipeline.ingest.reading.logs import Column, FoundFile, Role, find_files
+from infrec.pipeline.ingest.reading.contents import log_fingerprint
+from infrec.pipeline.ingest.reading.logs import Column, FoundFile, Role, find_files, names_of
 from infrec.pipeline.ingest.reading.opening import open_log
 from infrec.pipeline.ingest.reading.pieces import Piece, cut
 from infrec.pipeline.ingest.reading.timestamps import parse_time
@@ -54,10 +55,10 @@ def ingest(
     """
     known = Artefact.open(config.items_from, *_WITH_ITEMS) if config.items_from else None
     found = find_files(logs, config.format)
-    inputs = {str(file.location): file.fingerprint for file in found}
-    if known:
-        inputs["--items-from"] = known.manifest.fingerprint()
-    purpose = {"config": asdict(config), "inputs": inputs}
+    inputs = {"items_from": known.manifest.fingerprint()} if known else {}
+    # An unfinished run goes on if nobody has touched the files: that is known without reading them
+    files = {str(file.location): file.stamp for file in found}
+    purpose = {"config": asdict(config), "inputs": inputs, "files": files}
     with ArtefactWriter(out, Kind.DATASET, purpose=purpose, overwrite=overwrite) as writer:
         return _ingest(found, inputs, writer, config, known, report)
 
@@ -72,6 +73,7 @@ def _ingest(
 ) -> Dataset:
     work = writer.work
     log = open_log(found, config.names, config.needed, on_bad_file=config.on_bad_file, work=work, report=report)
+    inputs = {"log": log_fingerprint(found, report), **inputs}
     earlier = known_ids(known, log.columns[Role.ITEM])
     pieces = cut(log.files, config.piece_rows)
     rows = sum(piece.rows for piece in pieces)
@@ -123,7 +125,7 @@ def _ingest(
     _refuse_if_empty(counts["users"], rows, dropped)
     files[ITEMS] = writer.write_table(ITEMS, pa.table({"item_id": item_ids, "train_count": train_counts}))
     artefact = writer.publish(
-        config=asdict(config),
+        config=config.described,
         inputs=inputs,
         counts={
             "rows": rows,
@@ -132,7 +134,7 @@ def _ingest(
             **{name: counts[name] for name in USER_COUNTS},
             "users_left_out": users - counts["users"],
             "dropped": {reason.value: dropped[reason] for reason in Dropped if dropped[reason]},
-            "bad_files": [file.source for file in log.bad_files],
+            "bad_files": names_of(log.bad_files, found),
             "cuts": cuts,
         },
         files=files,

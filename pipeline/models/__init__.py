@@ -1,7 +1,7 @@
-"""The models behind one interface: each scores all items for users given by their histories.
+"""The models, behind one interface: each model scores all items for users that are given by their histories.
 
-`base` says what a model is, `loading` opens one from its artefact, `search` and `validation` choose hyper-parameters.
-EASE, matrix factorisation and popularity are fitted here; the solvers of the ∞-AE are in `pipeline.solvers`.
+`base` defines the interface. `loading` opens a model from its artefact. `search` and `validation` choose
+hyper-parameters. This package fits EASE, matrix factorisation and popularity; `pipeline.solvers` fits the ∞-AE.
 """
 
 from infrec.pipeline.models.base import VALIDATION, Recommender, publish_model
@@ -11,6 +11,7 @@ from infrec.pipeline.models.infinite_ae import (
     PAPER_EXPONENTS,
     PAPER_LAMBDAS,
     InfiniteAEConfig,
+    Solver,
     publish_infinite_ae,
     tried_lambdas,
     validation_scores,
@@ -50,6 +51,7 @@ __all__ = [
     "Nystrom",
     "NystromConfig",
     "Recommender",
+    "Solver",
     "Validation",
     "best_candidate",
     "best_so_far",

@@ -1,4 +1,4 @@
-"""What every recommender is to the rest of the pipeline: scores for blocks of users, and a model artefact."""
+"""The interface of every model: it scores all items for blocks of users, and it is stored as an artefact."""
 
 from __future__ import annotations
 
@@ -18,15 +18,20 @@ VALIDATION = "validation.parquet"
 
 
 class Recommender(Protocol):
-    """A trained model, read from its artefact, that scores all items for users given by their histories."""
+    """A trained model that is read from its artefact. It scores all items for users given by their histories."""
 
     name: ClassVar[str]
 
     @classmethod
-    def load(cls, artefact: Artefact) -> Self: ...
+    def load(cls, artefact: Artefact) -> Self:
+        """Read the model from its artefact."""
+        ...
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
-        """A score for every item, float32; `context` is binary CSR users × items. Seen items are scored as well."""
+        """Return a score of every item for every user, float32.
+
+        `context` is a binary CSR matrix of users × items. Items that a user has seen get a score as well.
+        """
         ...
 
 
@@ -41,10 +46,17 @@ def publish_model(
     arrays: Iterable[tuple[str, np.ndarray]] = (),
     written: Mapping[str, FileRecord] | None = None,
 ) -> Artefact:
-    """Write a model's tables and arrays with the dataset's item table and publish it.
+    """Publish a model as an artefact: its tables and arrays, and the dataset's item table.
 
-    Arrays are written as they come, one at a time, so that a model may be larger than memory. What is `written` lies in
-    the writer's staging directory already.
+    Args:
+        writer: writes the artefact.
+        dataset: the dataset that the model was fitted to.
+        config: the manifest's config.
+        counts: the manifest's counts.
+        candidates: the candidates of the search. Their parameters and metrics become `validation.parquet`.
+        tables: the model's tables by file name.
+        arrays: the model's arrays by file name. They are written one at a time, so a model may be larger than memory.
+        written: the records of files that lie in the writer's staging directory already.
     """
     files: dict[str, FileRecord] = {ITEMS: writer.write_table(ITEMS, dataset.items()), **(written or {})}
     for name, table in (tables or {}).items():

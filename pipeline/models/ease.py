@@ -1,4 +1,7 @@
-"""EASE as a recommender: the strongest simple baseline, tuned as hard as our own model (maths: `kernels.ease`)."""
+"""EASE as a recommender: the strongest simple baseline. It is tuned as hard as our own model.
+
+The maths is in `kernels.ease`.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,12 @@ EASE_LAMBDAS = (10.0, 30.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
 
 @dataclass(frozen=True, kw_only=True)
 class EASEConfig:
-    """The grid of λ (in units of interactions); the validation part chooses."""
+    """The search of EASE: a grid of λ, in units of interactions. The validation part chooses λ."""
 
     lambdas: tuple[float, ...] = EASE_LAMBDAS
     select: str = "nDCG@10"
     seed: int = 0
-    """Of the negatives sampled for the validation AUC."""
+    """The seed of the negatives that are sampled for the validation AUC."""
 
     def __post_init__(self) -> None:
         check_search(self.lambdas, self.select)
@@ -37,19 +40,19 @@ class EASEConfig:
 
 @dataclass(frozen=True)
 class EASE:
-    """A fitted EASE."""
+    """A fitted EASE model."""
 
     name: ClassVar[str] = "ease"
 
     weights: list[Float[np.ndarray, "_ items"]]
-    """B, in blocks of rows."""
+    """B (items × items, float32), in blocks of rows."""
 
     @classmethod
     def load(cls, artefact: Artefact) -> Self:
         return cls(list(read_tensors(artefact, "weights")))
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
-        """x B for every row x of `context`."""
+        """Return x B for every row x of `context`."""
         by_item = context.tocsc()
         total = np.zeros(context.shape, np.float32)
         start = 0
@@ -60,7 +63,7 @@ class EASE:
 
 
 def plan_ease(dataset: Dataset, config: EASEConfig) -> Plan:
-    """The memory that `fit_ease` will take."""
+    """Return the memory that `fit_ease` will take."""
     return plan_item_system(
         items=dataset.num_items,
         interactions=dataset.manifest.counts["train"],
@@ -69,7 +72,10 @@ def plan_ease(dataset: Dataset, config: EASEConfig) -> Plan:
 
 
 def plan_item_system(*, items: int, interactions: int, weights: int) -> Plan:
-    """EASE: the lower tiles of the items' Gram matrix and of its inverse, and `weights` item × item matrices."""
+    """Return the memory that EASE takes, in bytes.
+
+    It holds the lower tiles of the items' Gram matrix and of its inverse, and `weights` matrices of items × items.
+    """
     return Plan(
         f"The item system of {items:,} items",
         {
@@ -90,10 +96,10 @@ def fit_ease(
     train: sp.csr_array | None = None,
     report: Report = silent,
 ) -> Artefact:
-    """Fit every λ of the grid, keep the best on validation, publish it as a model.
+    """Fit EASE with every λ of the grid, keep the best on validation, and publish it as a model.
 
-    X is `train` (rows × items, of any weights) where it is given, else the dataset's training users. Raises
-    `InputError` if no candidate is positive definite in float32.
+    `train` is the matrix X (CSR, rows × items, any weights). By default X holds the dataset's training users. Raises
+    `InputError` if no candidate is positive definite in float32, or if the dataset has no validation interactions.
     """
     validation = Validation(dataset, seed=config.seed)
     if train is None:
@@ -130,7 +136,7 @@ def fit_ease(
 
 
 def solve_ease(train: sp.csr_array, config: EASEConfig) -> Iterator[tuple[float, Float[np.ndarray, "items items"]]]:
-    """(λ, B) over the grid; B is overwritten by the next one."""
+    """Yield (λ, B) for every λ of the grid whose system is positive definite. The next B overwrites the last one."""
     items = train.shape[1]
     layout = Layout(items)
     gram, inverse = ArrayTiles(layout), ArrayTiles(layout)

@@ -1,13 +1,15 @@
-"""∞-AE: an infinitely wide autoencoder, that is kernel ridge regression of the users' rows on themselves with its NTK.
+"""∞-AE: an infinitely wide autoencoder. It is a kernel ridge regression of the users' rows on themselves with its NTK.
 
-Sachdeva et al., NeurIPS 2022; the regression is in `kernels.dual`. What is stored is whichever of α (users × items)
-and M (the lower tiles of the inverse) is smaller, so nothing of size users × items exists for wide catalogues.
+Source: Sachdeva et al., NeurIPS 2022. The regression is in `kernels.dual`. The artefact stores either α
+(users × items) or M (the lower tiles of the inverse), whichever is smaller. So nothing of size users × items exists
+for wide catalogues.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import ClassVar, Self
 
 import numpy as np
@@ -33,21 +35,32 @@ DEGREE_EXPONENTS = (
     Exponents(user=0.4, item=0.25),
     Exponents(user=0.5, item=0.25),
 )
-"""The paper's kernel and the neighbourhood of the best normalisation on two real logs (benchmarks/README.md)."""
+"""The paper's kernel, and the exponents around the best normalisation on two real logs (benchmarks/README.md)."""
 
 SUPPORT = "support.parquet"
 
 
+class Solver(StrEnum):
+    """The way to fit an ∞-AE. The manifest of the model records it."""
+
+    EXACT = "exact"
+    """Solves the kernel system in memory."""
+    TILED = "tiled"
+    """Solves the same system in files, for more users than fit in memory."""
+    NYSTROM = "nystrom"
+    """Solves a smaller system on landmarks, for any number of users."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class InfiniteAEConfig:
-    """What is searched; the validation part chooses. A grid of one value is a fixed value."""
+    """The search of the exact solvers. The validation part chooses λ and exponents; a grid of one value fixes them."""
 
     lambdas: tuple[float, ...] = PAPER_LAMBDAS
     exponents: tuple[Exponents, ...] = DEGREE_EXPONENTS
     ntk: NTK = field(default_factory=NTK)
     select: str = "nDCG@10"
     seed: int = 0
-    """Of the negatives sampled for the validation AUC: nothing else here is random."""
+    """The seed of the negatives that are sampled for the validation AUC. Nothing else here is random."""
 
     def __post_init__(self) -> None:
         check_search(self.lambdas, self.select)
@@ -78,16 +91,16 @@ class InfiniteAE:
         return cls(NTK(**config["ntk"]), normalisation, KernelRows.of(normalisation(train)), dual)
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
-        """K(x, X) α for every row x of `context`."""
+        """Return K(x, X) α for every row x of `context`."""
         users = KernelRows.of(self.normalisation(context))
         return self.dual.scores(kernel_block(self.ntk, self.support, users))
 
 
 def tried_lambdas(dataset: Dataset, config: InfiniteAEConfig) -> tuple[float, ...]:
-    """The grid without what cannot be judged.
+    """Return the values of the grid of λ that the validation users can judge, each once.
 
-    A λ of 0 interpolates the training rows: where these are also the validation users, the scores of their unseen items
-    are all 0 in exact arithmetic. It is left out then, unless it is the only one.
+    A λ of 0 interpolates the training rows. If the training users are also the validation users, all scores of their
+    unseen items are then 0 in exact arithmetic. In that case 0 is left out, unless it is the only value.
     """
     lambdas = tuple(dict.fromkeys(config.lambdas))
     if dataset.has_held_out_users:
@@ -98,9 +111,10 @@ def tried_lambdas(dataset: Dataset, config: InfiniteAEConfig) -> tuple[float, ..
 def validation_scores(
     ntk: NTK, exponents: Exponents, train: sp.csr_array, dual: Dual, *, in_sample: bool
 ) -> Callable[[UserBlock], Float[np.ndarray, "users items"]]:
-    """How a solved system scores validation users: those that it was trained on, or others.
+    """Return the function by which a solved system scores a block of validation users.
 
-    For its own K M X = X − cα, so that their unseen items rank as −α; others need a kernel block of their own.
+    With `in_sample` these are the users that the system was trained on. For them K M X = X − cα, so their unseen items
+    rank as −α. Other users need a kernel block of their own.
     """
     if in_sample:
 
@@ -123,19 +137,36 @@ def publish_infinite_ae(
     best: Candidate,
     tried: Sequence[Candidate],
     *,
+    solver: Solver,
     residual: float,
     skipped: int,
     tile: int | None,
     arrays: Iterable[tuple[str, np.ndarray]] = (),
     written: Mapping[str, FileRecord] | None = None,
 ) -> Artefact:
-    """Publish the best candidate: its α in `arrays`, or, with a `tile`, the tiles of M in `arrays` or `written`."""
+    """Publish the best candidate of a search as a model.
+
+    Args:
+        writer: writes the artefact.
+        dataset: the dataset that the model was fitted to.
+        config: the config of the search.
+        train: X, the training users (CSR, users × items).
+        best: the best candidate.
+        tried: all candidates that were judged.
+        solver: the solver that fitted the model.
+        residual: the relative residual of the best candidate's system.
+        skipped: the number of candidates that were not positive definite.
+        tile: the rows of a tile of M; None if the model stores α.
+        arrays: the blocks of α or the tiles of M, by file name.
+        written: the records of tiles of M that lie in the writer's staging directory already.
+    """
     users, items = train.shape
     return publish_model(
         writer,
         dataset,
         config={
             "model": InfiniteAE.name,
+            "solver": solver,
             "search": asdict(config),
             "ntk": asdict(config.ntk),
             "lambda": best.parameters["lambda"],

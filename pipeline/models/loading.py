@@ -1,4 +1,4 @@
-"""A model from its artefact, whichever it is."""
+"""Open a model of any kind from its artefact."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODELS: dict[str, type[Recommender]] = {
 
 
 def load_recommender(artefact: Artefact) -> Recommender:
-    """The recommender in a model artefact."""
+    """Read the recommender in a model artefact. Raises `InputError` if the kind of the model is unknown."""
     name = artefact.manifest.config["model"]
     if name not in MODELS:
         raise InputError(f"{artefact.location} is a {name} model, this infrec knows {', '.join(MODELS)}.")
@@ -26,12 +26,17 @@ def load_recommender(artefact: Artefact) -> Recommender:
 
 
 def open_model(uri: str | Location, dataset: Dataset, *, earlier: bool = False) -> Artefact:
-    """The model or summary at `uri`, if its items are those of `dataset`: all, or as many as there were `earlier`."""
+    """Open the model or summary at `uri`, and check its items.
+
+    They must be the items of `dataset`. With `earlier` they may be the first of them only: the items that the dataset
+    had when it was smaller. Raises `InputError` if the model knows other items.
+    """
     model = Artefact.open(uri, Kind.MODEL, Kind.SUMMARY)
     known, items = model.table(ITEMS)["item_id"], dataset.items()["item_id"]
     if not known.equals(items[: len(known)] if earlier else items):
         raise InputError(
             f"{uri} knows other items than {dataset.artefact.location}: "
-            f"fit it on this dataset, or ingest the logs with the --items-from of the model's dataset."
+            f"fit it on this dataset, or ingest the logs with the items of the model's dataset.",
+            "items_from",
         )
     return model

@@ -4,7 +4,7 @@ The library `implicit` fits user factors z and item factors Y (items × factors)
 
     Σ_ui c_ui (p_ui − z_u·y_i)² + λ (Σ_u |z_u|² + Σ_i |y_i|²),    p = 1, c = α·x for an interaction; p = 0, c = 1 else.
 
-Only Y is kept. A user's factors are those that are best for the user's own history x, scores(x) = z Yᵀ with
+The model keeps only Y. The factors z of a user are the best ones for the user's own history x: scores(x) = z Yᵀ with
 
     z = (YᵀY + (α − 1) Y_xᵀ Y_x + λ·1)⁻¹ α Y_xᵀ 1,    Y_x the rows of Y that are in x.
 """
@@ -36,16 +36,19 @@ FACTORS = "factors.arrow"
 
 @dataclass(frozen=True, kw_only=True)
 class MFConfig:
-    """The grid; the validation part chooses. Raises `InputError` where the library is not installed."""
+    """The search of a matrix factorisation. The validation part chooses among the candidates of the grid.
+
+    Raises `InputError` if a λ is not positive, or if the library `implicit` is not installed.
+    """
 
     factors: tuple[int, ...] = (32, 128)
     lambdas: tuple[float, ...] = MF_LAMBDAS
     alphas: tuple[float, ...] = (1.0, 10.0)
-    """Confidence of an interaction, relative to that of an item without one."""
+    """The confidence of an interaction, relative to that of an item without one."""
     iterations: int = 15
     select: str = "nDCG@10"
     seed: int = 0
-    """Of the factors that ALS begins with, and of the negatives sampled for the validation AUC."""
+    """The seed of the factors that ALS begins with, and of the negatives that are sampled for the validation AUC."""
 
     def __post_init__(self) -> None:
         check_search(self.lambdas, self.select)
@@ -57,12 +60,12 @@ class MFConfig:
 
 @dataclass(frozen=True)
 class MF:
-    """A fitted factorisation."""
+    """A fitted matrix factorisation."""
 
     name: ClassVar[str] = "mf"
 
     items: Float[np.ndarray, "items factors"]
-    """Y."""
+    """Y, the factors of the items."""
     lam: float
     alpha: float
 
@@ -72,7 +75,7 @@ class MF:
         return cls(read_tensor(artefact, FACTORS), config["lambda"], config["alpha"])
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
-        """z Yᵀ for every row x of `context`: one small system a user, solved as a batch."""
+        """Return z Yᵀ for every row x of `context`. Each user has a small system; a batch solves them all at once."""
         systems = np.tile(self._everyone, (context.shape[0], 1, 1))
         if self.alpha != 1:
             for user, system in enumerate(systems):
@@ -85,14 +88,14 @@ class MF:
 
     @cached_property
     def _everyone(self) -> Float[np.ndarray, "factors factors"]:
-        """YᵀY + λ·1, what the systems of all users have in common."""
+        """YᵀY + λ·1, the part that the systems of all users have in common."""
         shared: np.ndarray = self.items.T @ self.items
         shared[np.diag_indices_from(shared)] += self.lam
         return shared
 
 
 def plan_mf(dataset: Dataset, config: MFConfig) -> Plan:
-    """The memory that `fit_mf` will take."""
+    """Return the memory that `fit_mf` will take."""
     return plan_factorisation(
         users=dataset.num_training_users,
         items=dataset.num_items,
@@ -102,7 +105,11 @@ def plan_mf(dataset: Dataset, config: MFConfig) -> Plan:
 
 
 def plan_factorisation(*, users: int, items: int, interactions: int, factors: int) -> Plan:
-    """ALS: the factors of users and items (also the best's), the rows and their transpose, a block's systems."""
+    """Return the memory that ALS takes, in bytes.
+
+    It holds the factors of users and items (also the best candidate's), the rows and their transpose, and the systems
+    of a block of users.
+    """
     systems = (os.cpu_count() or 1) * USER_BLOCK * 2 * 4 * factors * factors
     return Plan(
         f"The factorisation of {users:,} × {items:,}",
@@ -122,9 +129,10 @@ def fit_mf(
     train: sp.csr_array | None = None,
     report: Report = silent,
 ) -> Artefact:
-    """Fit every candidate of the grid, keep the best on validation, publish it as a model.
+    """Fit every candidate of the grid, keep the best on validation, and publish it as a model.
 
-    The interactions are `train` (binary, rows × items) where it is given, else the dataset's training users.
+    `train` holds the interactions (binary CSR, rows × items). By default they are those of the dataset's training
+    users. Raises `InputError` if the dataset has no validation interactions.
     """
     validation = Validation(dataset, seed=config.seed)
     if train is None:
@@ -154,7 +162,8 @@ def fit_mf(
 def item_factors(
     train: sp.csr_array, factors: int, alpha: float, lam: float, config: MFConfig
 ) -> Float[np.ndarray, "items factors"]:
-    from implicit.cpu.als import AlternatingLeastSquares  # an extra: not everyone has it
+    """Return the item factors Y (float32) that `implicit` fits to the rows of `train`."""
+    from implicit.cpu.als import AlternatingLeastSquares  # the library is an extra: not everyone has it
 
     with one_blas_thread as threads:
         model = AlternatingLeastSquares(
@@ -165,5 +174,5 @@ def item_factors(
             num_threads=threads,
             random_state=config.seed,
         )
-        model.fit(sp.csr_matrix(train), show_progress=False)  # it knows the older of SciPy's two classes only
+        model.fit(sp.csr_matrix(train), show_progress=False)  # implicit knows only the older of SciPy's two classes
     return np.asarray(model.item_factors, dtype=np.float32)

@@ -1,11 +1,11 @@
-"""Nyström: the ∞-AE of any number of users, as regression on the kernels with a few landmark users.
+"""The Nyström model: an ∞-AE of any number of users, as a regression on their kernels with a few landmarks.
 
-    landmarks.parquet   items, weights: the landmarks as the kernel sees them, lists of item indices and of float32
+    landmarks.parquet   items, weights: the normalised landmarks, as lists of item indices and of float32
     dual-00000.arrow    landmarks × items float32: β
     validation.parquet  every candidate of the search with its metrics
 
-scores(x) = K(x, Z) β (`kernels.nystrom`). Users are read slice by slice and never held: memory is that of a few
-landmarks × items matrices, whatever the length of the log.
+scores(x) = K(x, Z) β (`kernels.nystrom`). The solver reads users slice by slice and never holds them all. Its memory
+is that of a few matrices of landmarks × items, whatever the length of the log.
 """
 
 from __future__ import annotations
@@ -25,38 +25,41 @@ from infrec.kernels.normalisation import DegreeNormalisation, Exponents
 from infrec.kernels.ntk import NTK
 from infrec.pipeline.data import ITEMS, Dataset, csr_of, lists_of
 from infrec.pipeline.models.base import publish_model
-from infrec.pipeline.models.infinite_ae import DEGREE_EXPONENTS
+from infrec.pipeline.models.infinite_ae import DEGREE_EXPONENTS, Solver
 from infrec.pipeline.models.search import Candidate, check_dense, check_search
 from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, read_tensors, tensor_name
 
 NYSTROM_LAMBDAS = (1.0, 3.5, 5.0, 6.5, 10.0, 20.0, 50.0, 200.0, 500.0, 2000.0)
-"""Around the best of the exact ∞-AE on ML-1M, which is 5, and on to what a log of 480,000 users wants."""
+"""Values around 5, the best λ of the exact ∞-AE on ML-1M, and larger ones, which a log of 480,000 users needs."""
 
 LANDMARKS = "landmarks.parquet"
 
 
 class LandmarkSampling(StrEnum):
-    """How the landmarks come about: see `kernels.landmarks`."""
+    """The way to make the landmarks: see `kernels.landmarks`."""
 
     UNIFORM = "uniform"
     """Users at random."""
     RPCHOLESKY = "rpcholesky"
-    """Users that differ."""
+    """Users that differ from one another."""
     K_MEANS = "k-means"
-    """Means of like users."""
+    """Means of clusters of similar users."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NystromConfig:
-    """What is searched; the validation part chooses. A grid of one value is a fixed value."""
+    """The landmarks, and the search. The validation part chooses λ and exponents; a grid of one value fixes them."""
 
     landmarks: int = 1000
-    """M."""
+    """M, the number of landmarks."""
     sampling: LandmarkSampling = LandmarkSampling.K_MEANS
     candidates: int = 20_000
-    """Landmarks that are not uniform come from so many users at random, or twice as many as landmarks if it is more."""
+    """The number of users at random that landmarks are made of, unless the sampling is uniform.
+
+    There are at least twice as many of these users as landmarks, if there are so many training users.
+    """
     judged_users: int = 10_000
-    """λ and exponents are judged by so many validation users, drawn at random; by all where there are no more."""
+    """The number of validation users, drawn at random, that judge λ and exponents. If there are fewer, all judge."""
     lambdas: tuple[float, ...] = NYSTROM_LAMBDAS
     exponents: tuple[Exponents, ...] = DEGREE_EXPONENTS
     ntk: NTK = field(default_factory=NTK)
@@ -66,10 +69,10 @@ class NystromConfig:
     def __post_init__(self) -> None:
         check_search(self.lambdas, self.select)
         if self.landmarks < 1:
-            raise InputError(f"--landmarks must be at least 1, it is {self.landmarks}.")
+            raise InputError(f"The number of landmarks must be at least 1, it is {self.landmarks}.", "landmarks")
 
     def drawn_users(self, users: int) -> int:
-        """How many of the training users the landmarks are made of."""
+        """Return how many of the `users` training users are drawn to make landmarks of."""
         if self.sampling == LandmarkSampling.UNIFORM:
             return self.landmarks
         return min(users, max(self.candidates, 2 * self.landmarks))
@@ -77,15 +80,15 @@ class NystromConfig:
 
 @dataclass(frozen=True)
 class Nystrom:
-    """A fitted ∞-AE on landmarks."""
+    """An ∞-AE that was fitted on landmarks."""
 
     name: ClassVar[str] = "nystrom"
 
     normalisation: DegreeNormalisation
     kernel: Callable[[KernelRows], Float[np.ndarray, "users landmarks"]]
-    """K(·, Z), of normalised rows."""
+    """K(·, Z), a function of normalised rows."""
     dual: Float32[np.ndarray, "landmarks items"]
-    """β."""
+    """β, the dual coefficients of the landmarks."""
 
     @classmethod
     def load(cls, artefact: Artefact) -> Self:
@@ -100,17 +103,20 @@ class Nystrom:
         return cls(normalisation, kernel, dual)
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
-        """K(x, Z) β for every row x of `context`."""
+        """Return K(x, Z) β for every row x of `context`."""
         scores: np.ndarray = self.kernel(KernelRows.of(self.normalisation(context))) @ self.dual
         return scores
 
 
 def check_landmarks(landmarks: int, dataset: Dataset) -> None:
-    """Raise `InputError` for more landmarks than there are training users, or than one dense system may have."""
-    check_dense(landmarks, "--landmarks")
+    """Raise `InputError` if there are more landmarks than training users, or than a dense system may have rows."""
+    check_dense(landmarks, "landmarks")
     users = dataset.num_training_users
     if landmarks > users:
-        raise InputError(f"--landmarks must lie in 1 … {users:,}, the number of training users; it is {landmarks:,}.")
+        raise InputError(
+            f"The number of landmarks must lie in 1 … {users:,}, the number of training users; it is {landmarks:,}.",
+            "landmarks",
+        )
 
 
 def publish_nystrom(
@@ -126,25 +132,26 @@ def publish_nystrom(
     rank: int,
     judged: int,
 ) -> Artefact:
-    """Publish the best candidate of a search.
+    """Publish the best candidate of a search as a model.
 
     Args:
-        writer: of kind MODEL.
-        dataset: what it was fitted to.
-        config: of the search.
-        model: the best candidate.
-        candidates: all that were judged.
-        landmarks: Z, normalised.
+        writer: writes the artefact, of kind MODEL.
+        dataset: the dataset that the model was fitted to.
+        config: the config of the search.
+        model: the model of the best candidate.
+        candidates: all candidates that were judged.
+        landmarks: Z, normalised (CSR, landmarks × items).
         lam: λ of the best candidate.
         scale: the factor of its degree normalisation.
-        rank: that of its normal equations.
-        judged: how many users judged.
+        rank: the rank of its normal equations.
+        judged: the number of users that judged.
     """
     return publish_model(
         writer,
         dataset,
         config={
             "model": Nystrom.name,
+            "solver": Solver.NYSTROM,
             "search": asdict(config),
             "ntk": asdict(config.ntk),
             "lambda": lam,

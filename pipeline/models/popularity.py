@@ -1,4 +1,4 @@
-"""Popularity: everyone is recommended the items that most training users have. The floor of every table."""
+"""Popularity recommends to everyone the items that most training users have. It is the floor of every table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infrec.pipeline.storage import Artefact, ArtefactWriter
 
 @dataclass(frozen=True)
 class Popularity:
-    """Scores are the items' train counts."""
+    """A model whose scores are the train counts of the items."""
 
     name: ClassVar[str] = "popularity"
 
@@ -27,11 +27,11 @@ class Popularity:
         return cls(artefact.table(ITEMS)["train_count"].to_numpy().astype(np.float32))
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
-        """The same row for every user."""
+        """Return the train counts of all items, the same row for every user."""
         return np.tile(self.counts, (context.shape[0], 1))
 
 
 def fit_popularity(dataset: Dataset, writer: ArtefactWriter) -> Artefact:
-    """Publish the train counts as a model."""
+    """Publish the train counts of the dataset's items as a model."""
     counts = {"users": dataset.num_users, "items": dataset.num_items}
     return publish_model(writer, dataset, config={"model": Popularity.name}, counts=counts)

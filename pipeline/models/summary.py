@@ -1,10 +1,10 @@
-"""A summary as a recommender: an ∞-AE that was trained on a few synthetic (or chosen) users only.
+"""A summary as a recommender: an ∞-AE that was trained only on a few synthetic (or chosen) users.
 
     users.parquet    synthetic_user (int32, 0 …), item_id (as in the log), weight (float32, in (0, 1])
     items.parquet    the dataset's items; row i is item index i
-    logits.arrow     budget × items float32: what the summary was sampled from, for a warm start
-    dual.arrow       budget × items float32: α, where it is not that of the formula below
-    history.parquet  the validations on the way
+    logits.arrow     budget × items float32: the logits that the summary was sampled from, for a warm start
+    dual.arrow       budget × items float32: α, if it is not the α of the formula below
+    history.parquet  one row for each validation while the summary was made
 
 scores(x) = K(x, S) α with α = (K_SS + λ tr(K_SS)/m · 1)⁻¹ S.
 """
@@ -32,19 +32,19 @@ LOGITS = "logits.arrow"
 DUAL = "dual.arrow"
 HISTORY = "history.parquet"
 TRAINING_USERS = "training_users"
-"""The count of users that a summary was made from."""
+"""The name of a count in the manifest: the number of users that a summary was made from."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The ∞-AE of a summary."""
+    """The ∞-AE of a summary's synthetic users."""
 
     name: ClassVar[str] = "summary"
 
     kernel: LandmarkKernel
-    """Of the synthetic users."""
+    """K(·, S), the kernel with the synthetic users."""
     dual: Float[np.ndarray, "budget items"]
-    """α."""
+    """The dual coefficients α."""
 
     @classmethod
     def load(cls, artefact: Artefact) -> Self:
@@ -57,13 +57,13 @@ class Summary:
         return cls(LandmarkKernel.of(ntk, KernelRows.of(sp.csr_array(rows))), dual)
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
-        """K(x, S) α for every row x of `context`."""
+        """Return K(x, S) α for every row x of `context`."""
         scores: np.ndarray = self.kernel(KernelRows.of(context)) @ self.dual
         return scores
 
 
 def summary_matrix(artefact: Artefact) -> Float[np.ndarray, "budget items"]:
-    """S, dense, from `users.parquet`: columns are item indices."""
+    """Read S from `users.parquet`, as a dense float32 matrix of budget × items. Its columns are item indices."""
     item_ids = artefact.table(ITEMS)["item_id"]
     table = artefact.table(USERS)
     items = pc.index_in(table["item_id"], value_set=item_ids.combine_chunks()).to_numpy()
@@ -87,21 +87,21 @@ def publish_summary(
     dual: Float[np.ndarray, "budget items"] | None = None,
     inputs: Mapping[str, str] | None = None,
 ) -> Artefact:
-    """Write a summary's tables and publish it.
+    """Write a summary's tables and tensors, and publish it.
 
     Args:
-        writer: of kind SUMMARY.
-        dataset: what it was made from.
-        rows: S; entries of 0 are not written.
-        method: how it was made, such as "distill-cf".
+        writer: writes the artefact, of kind SUMMARY.
+        dataset: the dataset that the summary was made from.
+        rows: S. Entries of 0 are not written.
+        method: the method that made it, such as "distill-cf".
         ntk: the kernel of its ∞-AE.
         lam: λ of its ∞-AE.
-        config: the options that made it.
-        history: one row a validation.
-        counts: what else was counted.
-        logits: for a warm start.
-        dual: α, where it is not that of ridge regression on the summary itself.
-        inputs: fingerprints of what it was made from besides the dataset.
+        config: the settings that it was made with.
+        history: one row for each validation.
+        counts: further counts for the manifest.
+        logits: the logits, for a warm start.
+        dual: α, if it is not the α of ridge regression on the summary itself.
+        inputs: the fingerprints of its inputs besides the dataset.
     """
     item_table = dataset.items()
     budget, items = rows.shape

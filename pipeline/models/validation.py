@@ -15,10 +15,13 @@ from infrec.pipeline.storage import InputError
 
 
 class Validation:
-    """The validation users of a dataset, ready to judge one candidate after another."""
+    """The validation users of a dataset. They judge one candidate after another."""
 
     def __init__(self, dataset: Dataset, *, seed: int, histories: Histories | None = None) -> None:
-        """Of a sample of the users, where their `histories` are given; else of all."""
+        """Take the users of `histories`, which may be a sample of the dataset's; by default take all users.
+
+        Raises `InputError` if none of them has a validation interaction.
+        """
         self.histories = dataset.histories() if histories is None else histories
         self.blocks = user_blocks(self.histories, "validation")
         if not self.blocks:
@@ -27,11 +30,11 @@ class Validation:
         self._seed = seed
 
     def judge(self, scores: Callable[[UserBlock], Float[np.ndarray, "users items"]]) -> dict[str, float]:
-        """The metrics of a candidate that scores a block of users so. Blocks are judged on all cores at once."""
+        """Return the metrics of a candidate. `scores` scores a block of users. All cores judge blocks at once."""
         with one_blas_thread as threads, ThreadPoolExecutor(threads) as pool:
             return combine(pool.map(lambda number: self.metrics(number, scores), range(len(self.blocks))))
 
     def metrics(self, number: int, scores: Callable[[UserBlock], Float[np.ndarray, "users items"]]) -> BlockMetrics:
-        """The share of one of the blocks."""
+        """Return the metrics of one block: its share in those of the candidate."""
         block = self.blocks[number]
         return block.metrics(scores(block), self._weights, self._seed)

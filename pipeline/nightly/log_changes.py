@@ -6,7 +6,6 @@ change it only counts whether it has more than before: then what it had is taken
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,18 +14,17 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infrec.pipeline.ingest import Format, FoundFile
+from infrec.pipeline.ingest import Format, FoundFile, sha256_of
 from infrec.pipeline.storage import InputError
 
 _AT_ONCE = 8  # waiting for storage; hashing lets go of Python's lock
-_CHUNK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
 class SeenFile:
     """A file of the log as it was when it was looked at."""
 
-    fingerprint: str
+    stamp: str
     """Size and time of last change."""
     size: int
     rows: int | None
@@ -36,12 +34,8 @@ class SeenFile:
     @classmethod
     def of(cls, file: FoundFile) -> Self:
         """Reads the whole file."""
-        digest, size = hashlib.sha256(), 0
-        with file.location.filesystem.open_input_stream(file.location.path) as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                size += len(chunk)
-        return cls(file.fingerprint, size, _rows(file), digest.hexdigest())
+        digest, size = sha256_of(file.location)
+        return cls(file.stamp, size, _rows(file), digest)
 
     def holds_more_than(self, earlier: SeenFile) -> bool:
         if self.rows is None or earlier.rows is None:
@@ -106,11 +100,15 @@ def to_json(partitions: Mapping[str, SeenFile]) -> dict[str, Any]:
 
 
 def from_json(body: Mapping[str, Any]) -> dict[str, SeenFile]:
-    return {name: SeenFile(**entry) for name, entry in body.items()}
+    # States of earlier versions call the stamp a fingerprint
+    return {
+        name: SeenFile(**{"stamp" if field == "fingerprint" else field: value for field, value in entry.items()})
+        for name, entry in body.items()
+    }
 
 
 def _looked_at(file: FoundFile, before: SeenFile | None) -> SeenFile:
-    return before if before and before.fingerprint == file.fingerprint else SeenFile.of(file)
+    return before if before and before.stamp == file.stamp else SeenFile.of(file)
 
 
 def _rows(file: FoundFile) -> int | None:

@@ -1,7 +1,7 @@
-"""A model or a summary at work: judged, asked for recommendations, handed to other programs.
+"""The uses of a model or a summary: its evaluation, its recommendations, and files for other programs.
 
-`evaluation` and `recommendation` go through a dataset slice by slice (`slices`), `learners` trains other models on a
-summary, `export` writes a summary as one file.
+`evaluation` and `recommendation` go through a dataset slice by slice (`slices`). `learners` trains other models on a
+summary. `export` writes a summary as one file.
 """
 
 from infrec.pipeline.serving.evaluation import Evaluation, evaluate, evaluate_all

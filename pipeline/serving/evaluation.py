@@ -1,5 +1,4 @@
-"""Models at work on a dataset's users, slice by slice on a pool of actors: evaluation, and what it shares with
-recommendation."""
+"""Evaluation of models on a dataset's users, slice by slice on a pool of actors."""
 
 from __future__ import annotations
 
@@ -24,18 +23,18 @@ class Evaluation:
     """A model's metrics on one part of a dataset."""
 
     metrics: Mapping[str, float]
-    """Percentages, AUC in 0 … 1: see `kernels.metrics`."""
+    """Percentages, but AUC lies in 0 … 1: see `kernels.metrics`."""
     users: int
-    """Users that had something to predict."""
+    """The number of users that had something to predict."""
     skipped: int
-    """Users that had not."""
+    """The number of users that had nothing to predict."""
     seconds: float
 
 
 def evaluate(
     model: str | Location, dataset: Dataset, pool: Pool, *, part: str = "test", seed: int = 0, report: Report = silent
 ) -> Evaluation:
-    """`evaluate_all` for one model."""
+    """Evaluate one model: see `evaluate_all`."""
     (evaluation,) = evaluate_all([model], dataset, pool, part=part, seed=seed, report=report)
     return evaluation
 
@@ -49,10 +48,10 @@ def evaluate_all(
     seed: int = 0,
     report: Report = silent,
 ) -> Iterator[Evaluation]:
-    """The metrics of each model on `part` ("validation" or "test") of the dataset, seen items left out.
+    """Yield the evaluation of each model on `part` ("validation" or "test") of the dataset. Seen items are left out.
 
-    Items that came to the dataset after a model are not in the contexts that it is given, and rank last. Raises
-    `InputError` if a model knows other items than the dataset, or if nobody has anything to predict.
+    Items may have come to the dataset after a model was fitted. They are left out of the model's contexts, and they
+    rank last. Raises `InputError` if a model knows other items than the dataset, or if nobody has anything to predict.
     """
     opened = [open_model(model, dataset, earlier=True) for model in models]
     slices = dataset.slices(SLICE_USERS)
@@ -75,17 +74,17 @@ def evaluate_all(
 
 
 class ScoringWorker(SliceWorker):
-    """Judges one model or another on slices of a dataset's users."""
+    """An actor that judges models on slices of a dataset's users."""
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset)
         self._weights = propensity_weights(numbers(dataset.items()["train_count"]))
 
     def metrics(self, model: Artefact, cut: ShardSlice, part: str, seed: int) -> list[BlockMetrics]:
-        """The slice's share of the metrics, block by block."""
+        """Return the metrics of the slice's users, block by block."""
         recommender = self.recommender(model)
         known = model.manifest.counts["items"]
-        # Blocks are numbered over the whole dataset, whatever the slices: negatives are keyed by that number
+        # Blocks are numbered over the whole dataset, whatever the slices: the number keys the sampled negatives
         first = cut.shard * 2**32 + cut.users.start
         return [
             block.metrics(_scores(recommender, known, block.context), self._weights, seed)
@@ -94,7 +93,7 @@ class ScoringWorker(SliceWorker):
 
 
 def _scores(recommender: Recommender, known: int, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
-    """The scores of a recommender that has the first `known` of the context's items; −∞ for the others."""
+    """Return the scores of a recommender that knows the first `known` items of the context; −∞ for other items."""
     if known == context.shape[1]:
         return recommender.scores(context)
     scores = np.full(context.shape, -np.inf, np.float32)

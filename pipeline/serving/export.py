@@ -1,12 +1,12 @@
 """A summary as one file for other programs: rows of (synthetic_user, item_id, weight).
 
     parquet  the rows as they are
-    csv      the same, with a header
+    csv      the same rows, with a header
     inter    RecBole's atomic file: tab-separated, user_id:token, item_id:token, rating:float
     npz      the matrix, synthetic users × items, for `scipy.sparse.load_npz`; the same file has an array item_ids:
              column j is item_ids[j]
 
-Interactions have no weights: the column is left out, and the matrix is binary.
+If the synthetic users have interactions without weights, the weight column is left out and the matrix is binary.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from infrec.pipeline.storage import Artefact, InputError, parquet_bytes
 
 
 class ExportFormat(StrEnum):
-    """How the file is written."""
+    """The format of the file."""
 
     PARQUET = "parquet"
     CSV = "csv"
@@ -35,9 +35,10 @@ class ExportFormat(StrEnum):
 
 
 def file_content(matrix: sp.csr_array, item_ids: pa.Array, form: ExportFormat, *, with_weights: bool) -> pa.Buffer:
-    """The matrix, synthetic users × items, as a file: its rows sorted by user, then as in the catalogue.
+    """Return the bytes of a file that holds the matrix (CSR, synthetic users × items).
 
-    Raises `InputError` for item ids that cannot be said in a tab-separated file.
+    The rows of the file are sorted by user, then as in the catalogue. Raises `InputError` if an item id cannot be
+    written to a tab-separated file.
     """
     if form == ExportFormat.NPZ:
         return _sparse_file(matrix, item_ids)
@@ -55,30 +56,38 @@ def file_content(matrix: sp.csr_array, item_ids: pa.Array, form: ExportFormat, *
 
 
 def usual_length(summary: Artefact) -> int:
-    """The mean number of train interactions of the users that the summary was made from, rounded, and at least 1."""
+    """Return the mean number of train interactions of the users that the summary was made from.
+
+    The mean is rounded, and at least 1. Raises `InputError` if the summary does not say how many users these were.
+    """
     users = summary.manifest.counts.get(TRAINING_USERS)
     if not users:
-        raise InputError(f"{summary.location} does not say how many users it was made from: give --per-user.")
+        raise InputError(
+            f"{summary.location} does not say how many users it was made from: give the interactions per user.",
+            "per_user",
+        )
     return max(1, round(int(np.sum(summary.table(ITEMS)["train_count"].to_numpy())) / int(users)))
 
 
 def _atomic_file(table: pa.Table) -> pa.Buffer:
     names = ("user_id:token", "item_id:token", "rating:float")[: table.num_columns]
     sink = pa.BufferOutputStream()
-    sink.write(("\t".join(names) + "\n").encode())  # not by Arrow, which puts names into quotes
+    sink.write(("\t".join(names) + "\n").encode())  # Arrow would put the names into quotes
     try:
         pv.write_csv(table, sink, pv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none"))
     except pa.ArrowInvalid as error:
-        raise InputError("An item id has a tab, a quote or a line break, which --format inter cannot say.") from error
+        raise InputError(
+            "An item id has a tab, a quote or a line break, which the format inter cannot say.", "format"
+        ) from error
     return sink.getvalue()
 
 
 def _sparse_file(matrix: sp.csr_array, item_ids: pa.Array) -> pa.Buffer:
     content = io.BytesIO()
-    # Of SciPy's two classes the older one: `implicit` and other learners still ask for it by name
+    # Use the older of SciPy's two classes: `implicit` and other learners still ask for it by name
     sp.save_npz(content, sp.csr_matrix(matrix))
     ids = item_ids.to_numpy(zero_copy_only=False)
     with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED) as arrays, arrays.open("item_ids.npy", "w") as file:
-        # Strings as text of a fixed width: an array of objects would be a pickle
+        # Write strings as text of a fixed width: an array of objects would be a pickle
         np.lib.format.write_array(file, ids.astype(str) if ids.dtype == object else ids, allow_pickle=False)
     return pa.py_buffer(content.getvalue())

@@ -1,4 +1,4 @@
-"""Other learners than ∞-AE, trained on a summary's synthetic users or on all users, and judged by the real ones."""
+"""Learners other than ∞-AE. They train on a summary's synthetic users or on all users, and real users judge them."""
 
 from __future__ import annotations
 
@@ -31,46 +31,53 @@ from infrec.pipeline.models import solve_ease as ease_solved
 from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind, Location
 
 _SPREADS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""λ of EASE, in units of an item's spread over the rows: the sum of squared distances from its mean. The weights of a
-summary lie close together, around a mean that the sampler's temperature gives: their sum of squares says nothing of the
-right λ. In this unit it was 8 and 32 for summaries of two real logs, and 16 for as many real users."""
+"""λ of EASE, in units of an item's spread over the rows: the sum of squared distances from its mean.
+
+The weights of a summary lie close together, around a mean that the sampler's temperature gives. So their sum of squares
+says nothing about the right λ. In units of the spread, the right λ was 8 and 32 for summaries of two real logs, and 16
+for as many real users.
+"""
 _LISTED = 8
-"""MF: of a synthetic user's items the eighth of the catalogue that has the greatest weights."""
+"""MF gets one eighth of the catalogue for each synthetic user: the items of the greatest weights."""
 
 
 class Learner(StrEnum):
-    """What is trained on a summary."""
+    """A learner that is trained on a summary."""
 
     INFINITE_AE = "infinite-ae"
-    """What the summary was made for, and is by itself."""
+    """The learner that the summary was made for. A summary is this model already, without more training."""
     EASE = "ease"
     MF = "mf"
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A learner, and what it is given."""
+    """A learner with its training rows and its config."""
 
     dataset: Dataset
-    """Whose users it is judged by."""
+    """The dataset whose users judge the learner."""
     rows: sp.csr_array
-    """What it is trained on."""
+    """The rows that the learner is trained on (CSR, rows × items)."""
     config: EASEConfig | MFConfig
     place: Location
-    """Its model lies beside that for a while, where every node can read it."""
+    """A place that every node can read. The learner's model lies beside it for a while."""
 
     @classmethod
     def of(cls, uri: str, dataset: Dataset, learner: Learner, *, seed: int, select: str = EASEConfig.select) -> Self:
-        """Raises `InputError` if there is no summary of the dataset's items at `uri`.
+        """Return the lesson that trains `learner` on the summary at `uri`.
 
-        EASE takes the weights as they are: centred, cut down to the greatest, or raised to a power, they did no better
-        on validation. To `implicit` every item with a weight is liked, and a weight says how surely: a synthetic user
-        would like everything. It is given the items of the greatest weights, all alike; as few of them as a real user
-        has did worse than an eighth of the catalogue.
+        EASE takes the weights as they are. Weights that were centred, cut down to the greatest, or raised to a power
+        did no better on validation. MF takes the items of the greatest weights, all alike: to `implicit` every item
+        with a weight is liked, and the weight says how surely, so a synthetic user would like everything. As few items
+        as a real user has did worse than an eighth of the catalogue.
+
+        Raises `InputError` if there is no summary of the dataset's items at `uri`.
         """
         summary = open_model(uri, dataset)
         if summary.manifest.kind != Kind.SUMMARY:
-            raise InputError(f"{uri} is a {summary.manifest.kind}: --learner {learner} is trained on summaries.")
+            raise InputError(
+                f"{uri} is a {summary.manifest.kind}: the learner {learner} is trained on summaries.", "learner"
+            )
         weights = summary_matrix(summary)
         if learner == Learner.EASE:
             ease = EASEConfig(lambdas=ease_lambdas(weights), select=select, seed=seed)
@@ -81,6 +88,7 @@ class Lesson:
 
     @classmethod
     def of_all_users(cls, dataset: Dataset, learner: Learner, place: Location, *, seed: int, select: str) -> Self:
+        """Return the lesson that trains `learner` on all training users of the dataset."""
         kind = EASEConfig if learner == Learner.EASE else MFConfig
         return cls(dataset, dataset.training_matrix(), kind(select=select, seed=seed), place)
 
@@ -95,7 +103,10 @@ class Lesson:
 
     @contextmanager
     def fitted(self, report: Report = silent) -> Iterator[Artefact]:
-        """The model, for as long as the block runs: its hyper-parameters are the best of the grid on validation."""
+        """Train the learner, and yield its model, which exists for as long as the block runs.
+
+        The hyper-parameters of the model are the best of the grid on validation.
+        """
         writer = ArtefactWriter(self.place.parent / f".{self.place.name}.{uuid4().hex}", Kind.MODEL, purpose={})
         try:
             with writer:
@@ -108,7 +119,7 @@ class Lesson:
             writer.target.remove()
 
     def train(self, model: Artefact) -> None:
-        """Once more, with the hyper-parameters of `model`: no search, no validation, nothing written."""
+        """Train once more, with the hyper-parameters of `model`. It does not search, validate or write anything."""
         chosen = model.manifest.config
         if isinstance(self.config, EASEConfig):
             next(ease_solved(self.rows, replace(self.config, lambdas=(chosen["lambda"],))))
@@ -117,7 +128,7 @@ class Lesson:
 
 
 def ease_lambdas(weights: Float[np.ndarray, "rows items"]) -> tuple[float, ...]:
-    """The grid of λ for these rows: multiples of an item's squared distance from its mean, the average item's."""
+    """Return the grid of λ for these rows: multiples of the items' mean spread (see `_SPREADS`)."""
     rows = weights.astype(np.float64)
     spread = rows.var(axis=0).mean() or np.square(rows).mean()  # a single row has no spread
     spread *= len(rows)

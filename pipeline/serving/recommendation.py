@@ -6,7 +6,7 @@ part-00000.parquet  user_id, rank (1 …), item_id, score: a slice of the users,
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -30,22 +30,22 @@ from infrec.pipeline.storage import (
 
 @dataclass(frozen=True, kw_only=True)
 class RecommendConfig:
-    """What every user is recommended."""
+    """The settings of a bulk recommendation."""
 
     k: int
-    """Items a user: fewer where fewer may be recommended."""
+    """The number of items for each user. A user gets fewer if fewer may be recommended."""
     keep_seen: bool = False
     """Whether items of a user's own history may be recommended."""
     allow: str | None = None
-    """A list (`pipeline.data.item_lists`) of the items that may be recommended; None: all."""
+    """The place of a list (`pipeline.data.item_lists`) of the items that may be recommended; None: all items."""
     deny: str | None = None
-    """A list of items that may not, also where `allow` has them."""
+    """The place of a list of items that may not be recommended, even if `allow` has them."""
 
     def offer(self, model: Artefact) -> Offer:
-        """The items that may be recommended. Raises `InputError` for a k or for lists that do not suit the model."""
+        """Return the items that may be recommended. Raises `InputError` if k or the lists do not suit the model."""
         catalogue = model.table(ITEMS)["item_id"].combine_chunks()
         if not 1 <= self.k <= len(catalogue):
-            raise InputError(f"--k must lie in 1 … {len(catalogue):,}, the number of items; it is {self.k:,}.")
+            raise InputError(f"k must lie in 1 … {len(catalogue):,}, the number of items; it is {self.k:,}.", "k")
         return Offer.of(catalogue, allow=self.allow, deny=self.deny)
 
 
@@ -58,9 +58,9 @@ def recommend(
     *,
     report: Report = silent,
 ) -> Artefact:
-    """Publish the k best items of every user.
+    """Publish the k best items for every user of the dataset.
 
-    A user's history is train ∪ validation ∪ test. Finished parts of an interrupted run are kept, damaged ones are made
+    A user's history is train ∪ validation ∪ test. Finished parts of an interrupted run are kept; damaged parts are made
     again. Raises `InputError` if the model knows other items than the dataset, or none that may be recommended.
     """
     model = open_model(model_uri, dataset)
@@ -77,7 +77,7 @@ def recommend(
             done += len(slices[number])
             report("Users", done, dataset.num_users)
     return writer.publish(
-        config=asdict(config),
+        config={"k": config.k, "keep_seen": config.keep_seen},  # the lists are places: `inputs` has their content
         inputs={
             "model": model.manifest.fingerprint(),
             "dataset": dataset.manifest.fingerprint(),
@@ -94,7 +94,7 @@ def recommend(
 
 
 class RecommendationWorker(SliceWorker):
-    """Ranks the items that may be recommended for slices of a dataset's users."""
+    """An actor that ranks the items that may be recommended, for slices of a dataset's users."""
 
     def __init__(
         self, dataset: Dataset, model: Artefact, offer: Offer, config: RecommendConfig, staging: Location
@@ -106,7 +106,10 @@ class RecommendationWorker(SliceWorker):
         self._item_ids = ids if self._allowed is None else ids.take(pa.array(self._allowed))
 
     def part(self, number: int, cut: ShardSlice) -> tuple[FileRecord, int]:
-        """Write a slice's recommendations, unless they are there and whole; the file, and its number of rows."""
+        """Write the recommendations for a slice, unless an undamaged file of them exists.
+
+        Returns the record of the file and its number of rows.
+        """
         name = _part_name(number)
         if stored := finished(self._staging, name):
             return stored[1], stored[2]["rows"]

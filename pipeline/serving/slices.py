@@ -1,4 +1,4 @@
-"""Slices of a dataset's users with a model at hand: what evaluation and recommendation have in common on an actor."""
+"""The part that the actors of evaluation and of recommendation share: a model, and slices of a dataset's users."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SLICE_USERS = 2 * USER_BLOCK
 
 
 class SliceWorker:
-    """Has slices of a dataset's users and a model at hand. Keeps the last model and the last shard."""
+    """An actor that reads models, and slices of a dataset's users. It keeps the last model and the last shard."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -19,12 +19,14 @@ class SliceWorker:
         self._shard: tuple[int, Histories] | None = None
 
     def recommender(self, model: Artefact) -> Recommender:
+        """Return the recommender of a model, which is loaded only if it is not the last one."""
         if self._model is None or self._model[0] != model:
             self._model = (model, load_recommender(model))
             give_back_memory()
         return self._model[1]
 
     def histories(self, cut: ShardSlice) -> Histories:
+        """Return the histories of a slice's users. Its shard is read only if it is not the last one."""
         if self._shard is None or self._shard[0] != cut.shard:
             self._shard = (cut.shard, self._dataset.shard(cut.shard))
         return self._shard[1][cut.users]

@@ -1,14 +1,15 @@
-"""The ways to fit an ∞-AE, and the choice between them.
+"""The solvers that fit an ∞-AE, and the choice between them.
 
-`exact` solves the kernel system in memory, `tiled` the same system in files (`kernel_system`), `nystrom` a smaller
-one on landmarks (`normal_equations`). `memory` says what each takes, `choice` which one is taken.
+`exact` solves the kernel system in memory. `tiled` solves the same system in files (`kernel_system`). `nystrom` solves
+a smaller system on landmarks (`normal_equations`). `memory` plans the memory and the disk of each, `choice` chooses
+one.
 """
 
+from infrec.pipeline.models import Solver
 from infrec.pipeline.solvers.choice import (
     Estimate,
     Resources,
     Search,
-    Solver,
     choose,
     chosen,
     estimates,

@@ -1,8 +1,10 @@
-"""Which solver for which dataset: what each would need of memory, disk and time here, before any of it is spent.
+"""The choice of a solver for a dataset, by the memory, disk and time that each solver would need here.
 
-exact     the kernel system in memory                     pipeline.models.infinite_ae
-tiled     the same in files, for more users than fit      pipeline.solvers.tiled
-nystrom   on a few landmarks, for any number of users     pipeline.models.nystrom
+These are estimated before any of them is spent.
+
+exact     the kernel system in memory                        pipeline.solvers.exact
+tiled     the same system in files, for more users than fit  pipeline.solvers.tiled
+nystrom   a few landmarks, for any number of users           pipeline.solvers.nystrom
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cache
 
 import numpy as np
@@ -19,80 +20,80 @@ import numpy as np
 from infrec.kernels.tiles import one_blas_thread
 from infrec.pipeline.cluster import Cluster, Plan, Pool, Report, gigabytes, silent
 from infrec.pipeline.data import Dataset
-from infrec.pipeline.models import InfiniteAEConfig, NystromConfig, tried_lambdas
+from infrec.pipeline.models import InfiniteAEConfig, NystromConfig, Solver, tried_lambdas
 from infrec.pipeline.solvers.exact import fit_exact
 from infrec.pipeline.solvers.memory import plan_exact, plan_nystrom, plan_tiled
 from infrec.pipeline.solvers.nystrom import fit_nystrom
 from infrec.pipeline.solvers.tiled import fit_tiled
 from infrec.pipeline.storage import Artefact, ArtefactWriter, DoesNotFit
 
+NOMINAL_RATE = 50e9
+"""The rate of a usual CPU in a float32 matrix product, in floating-point operations a second."""
 PATIENCE_SECONDS = 24 * 3600.0
-"""What a solver may be expected to take if nobody asked for it."""
+"""The longest time that a solver may be expected to take if nobody asked for it."""
 
-# Measured on ML-1M and on synthetic logs of 30,000 × 40,000 and 480,000 × 17,770 (benchmarks/README.md)
+# These were measured on ML-1M and on synthetic logs of 30,000 × 40,000 and 480,000 × 17,770 (benchmarks/README.md)
 _SPARSE_SHARE = 1 / 13
-"""Rate of a sparse × dense product relative to a GEMM's."""
+"""The rate of a sparse × dense product, relative to that of a GEMM."""
 _SOLVER_SHARE = 0.75
-"""Rate of the solvers relative to a GEMM's."""
+"""The rate of the solvers, relative to that of a GEMM."""
 _TRIANGLES = 1.25
-"""Operations of the tiled solver relative to n³: half-empty tiles are multiplied as well."""
+"""The operations of the tiled solver, relative to n³: it multiplies half-empty tiles as well."""
 _ROWS_A_SECOND = 4e6
-"""Interactions that a CPU reads."""
+"""The interactions that a CPU reads in a second."""
 _START_SECONDS = 6.0
-"""Ray, actors, imports, compilation."""
-
-
-class Solver(StrEnum):
-    EXACT = "exact"
-    TILED = "tiled"
-    NYSTROM = "nystrom"
+"""The time that Ray, the actors, imports and compilation take."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """The search that a fit makes, for whichever solver makes it."""
+    """The search that a fit makes: a config for each kind of solver."""
 
     exact: InfiniteAEConfig
-    """Of the exact solvers."""
+    """The config of the exact solvers, in memory and in files."""
     nystrom: NystromConfig
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a fit may use."""
+    """The resources that a fit may use."""
 
     cpus: int
     memory: int
+    """Bytes."""
     disk: int | None
     """Bytes for files beside the model; None on an object store."""
 
     @classmethod
     def of(cls, cluster: Cluster, *, memory_limit: int | None, disk: int | None) -> Resources:
-        """`cluster`'s, with a limit and a disk."""
+        """Return the resources of `cluster`, with this disk. A memory limit replaces the cluster's memory."""
         return cls(cluster.cpus, memory_limit or cluster.memory, disk)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a solver would need."""
+    """The memory, disk and time that a solver would need."""
 
     solver: Solver
     plan: Plan
     operations: float
-    """Floating-point operations."""
+    """The number of floating-point operations."""
     seconds: float
+    """The time at the measured rate of this machine's matrix products."""
+    nominal_seconds: float
+    """The time at `NOMINAL_RATE`, whatever the machine: the choice must not depend on a clock."""
 
     def obstacle(self, resources: Resources) -> str:
-        """Why it will not do; empty where it will."""
+        """Return the reason why the solver will not do; it is empty if the solver will do."""
         if self.plan.peak > resources.memory:
             return f"more memory than {gigabytes(resources.memory)}"
         if resources.disk is not None and self.plan.disk > resources.disk:
             return f"more disk than {gigabytes(resources.disk)}"
-        return "more than a day" if self.seconds > PATIENCE_SECONDS else ""
+        return "more than a day" if self.nominal_seconds > PATIENCE_SECONDS else ""
 
 
 def estimates(dataset: Dataset, search: Search, resources: Resources, *, workers: int | None = None) -> list[Estimate]:
-    """Of every solver, in the order in which they are preferred, with so many workers; None: those of the cluster."""
+    """Return an estimate for every solver, the preferred one first, with so many workers; None: as the cluster has."""
     users, items, interactions = dataset.num_training_users, dataset.num_items, dataset.manifest.counts["train"]
     nystrom = _of_nystrom(search, dataset)
     landmarks = nystrom.landmarks
@@ -127,16 +128,21 @@ def estimates(dataset: Dataset, search: Search, resources: Resources, *, workers
 
 
 def chosen(known: Sequence[Estimate], resources: Resources) -> Estimate:
-    """The first that will do. Raises `DoesNotFit` where none does."""
+    """Return the first estimate of a solver that will do. Raises `DoesNotFit` if no solver will do."""
     for estimate in known:
         if not estimate.obstacle(resources):
             return estimate
     reasons = "; ".join(f"{one.solver}: {one.plan} is {one.obstacle(resources)}" for one in known)
-    raise DoesNotFit(f"No solver fits: {reasons}. Raise --memory-limit, or take fewer --landmarks.")
+    raise DoesNotFit(
+        f"No solver fits: {reasons}; so raise the memory limit, or take fewer landmarks.", "memory_limit", "landmarks"
+    )
 
 
 def choose(dataset: Dataset, search: Search, resources: Resources, solver: Solver | None = None) -> Estimate:
-    """What `solver` would need; None: what the first that will do would need. Raises `DoesNotFit` where none does."""
+    """Return the estimate of `solver`; None: that of the first solver that will do.
+
+    Raises `DoesNotFit` if no solver is asked for and none will do.
+    """
     known = estimates(dataset, search, resources)
     if solver is None:
         return chosen(known, resources)
@@ -147,7 +153,7 @@ def choose(dataset: Dataset, search: Search, resources: Resources, solver: Solve
 def fit_infinite_ae(
     solver: Solver, search: Search, dataset: Dataset, writer: ArtefactWriter, pool: Pool, *, report: Report = silent
 ) -> Artefact:
-    """Fit an ∞-AE with this solver, and publish it."""
+    """Fit an ∞-AE with this solver, and publish it as a model."""
     match solver:
         case Solver.EXACT:
             return fit_exact(dataset, writer, search.exact, pool, report=report)
@@ -158,23 +164,23 @@ def fit_infinite_ae(
 
 
 def _of_nystrom(search: Search, dataset: Dataset) -> NystromConfig:
-    """With as many landmarks as there are training users, where there are fewer."""
+    """Return the config of the Nyström solver, with no more landmarks than there are training users."""
     return replace(search.nystrom, landmarks=min(search.nystrom.landmarks, dataset.num_training_users))
 
 
 def _estimate(
     solver: Solver, plan: Plan, resources: Resources, dense: float, sparse: float, *, rows: float = 0.0
 ) -> Estimate:
-    rate = resources.cpus * gemm_rate()
-    seconds = (
-        dense / (_SOLVER_SHARE * rate) + sparse / (_SPARSE_SHARE * rate) + rows / (_ROWS_A_SECOND * resources.cpus)
-    )
-    return Estimate(solver, plan, dense + sparse, _START_SECONDS + seconds)
+    def seconds(rate: float) -> float:
+        products = dense / _SOLVER_SHARE + sparse / _SPARSE_SHARE
+        return _START_SECONDS + (products / rate + rows / _ROWS_A_SECOND) / resources.cpus
+
+    return Estimate(solver, plan, dense + sparse, seconds(gemm_rate()), seconds(NOMINAL_RATE))
 
 
 @cache
 def gemm_rate(size: int = 1024) -> float:
-    """Floating-point operations a second of one core in a float32 matrix product, measured at the first call."""
+    """Return the rate of one core in a float32 matrix product, in operations a second. The first call measures it."""
     matrix = np.ones((size, size), np.float32)
     best = math.inf
     with one_blas_thread:

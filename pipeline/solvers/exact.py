@@ -1,4 +1,4 @@
-"""The exact ∞-AE in memory: actors compute tile rows of the Gram matrix, the driver assembles and solves them."""
+"""The exact ∞-AE in memory: actors compute tile rows of the Gram matrix; the driver assembles and solves the system."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from infrec.pipeline.data import Dataset
 from infrec.pipeline.models import (
     Candidate,
     InfiniteAEConfig,
+    Solver,
     Validation,
     best_candidate,
     best_so_far,
@@ -33,9 +34,10 @@ from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, tensor
 def fit_exact(
     dataset: Dataset, writer: ArtefactWriter, config: InfiniteAEConfig, pool: Pool, *, report: Report = silent
 ) -> Artefact:
-    """Fit every (exponents, λ) of the grid, keep the best on validation, publish it as a model.
+    """Fit every (exponents, λ) of the grid, keep the best on validation, and publish it as a model.
 
-    Raises `InputError` if no candidate is positive definite in float32.
+    Raises `InputError` if no candidate is positive definite in float32, or if the dataset has no validation
+    interactions.
     """
     with pool.workers(GramWorker, dataset) as workers:
         validation = Validation(dataset, seed=config.seed)
@@ -66,6 +68,7 @@ def fit_exact(
         train,
         best_candidate(tried, config.select),
         tried,
+        solver=Solver.EXACT,
         residual=error,
         skipped=candidates - len(tried),
         arrays=_stored(best.dual),
@@ -75,15 +78,15 @@ def fit_exact(
 
 @dataclass(frozen=True)
 class Solved:
-    """A solved system of the grid."""
+    """A candidate of the grid whose system is solved."""
 
     exponents: Exponents
     lam: float
     residual: Callable[[], float]
-    """To be asked for before the next candidate is made."""
+    """Computes the relative residual. It must be called before the next candidate is made."""
     dual: CoefficientDual | InverseDual
     memory: np.ndarray | ArrayTiles
-    """What `dual` lies in, α or the tiles of M: the next candidate's, once this one is beaten."""
+    """The memory of `dual`: α or the tiles of M. Once this candidate is beaten, a later one is made in it."""
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -93,9 +96,10 @@ class Solved:
 def solve_exact(
     workers: Workers, train: sp.csr_array, config: InfiniteAEConfig, spare: list[Any], report: Report = silent
 ) -> Iterator[Solved]:
-    """Solve the grid: the Gram matrix is made once for each pair of exponents, and inverted once for each λ.
+    """Solve the systems of the grid, and yield those that are positive definite.
 
-    A candidate is made in `spare` memory, where there is any.
+    The Gram matrix is made once for each pair of exponents, and inverted once for each λ. A candidate is made in
+    `spare` memory if there is any.
     """
     layout = Layout(train.shape[0])
     gram, inverse = ArrayTiles(layout), ArrayTiles(layout)
@@ -119,7 +123,7 @@ def solve_exact(
 
 
 def _items_are_fewer(train: sp.csr_array) -> bool:
-    """α is the smaller form then, and M is not kept."""
+    """Return whether α is the smaller form. If it is, M is not kept."""
     return bool(train.shape[1] <= train.shape[0])
 
 
@@ -131,10 +135,10 @@ def _stored(dual: CoefficientDual | InverseDual) -> Iterator[tuple[str, np.ndarr
 
 
 class GramWorker:
-    """Holds the sparse training users and computes the kernel between its share of them and all before them.
+    """An actor that holds the sparse training users. It computes the kernels of some of them with all before them.
 
-    A tile row is a pure function of (dataset, kernel, exponents, index): a worker that died is replaced and loses
-    nothing but the row in hand.
+    A tile row is a pure function of (dataset, kernel, exponents, index). So a worker that died is replaced, and only
+    the row that it was computing is lost.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -143,7 +147,7 @@ class GramWorker:
         self._exponents: Exponents | None = None
 
     def tile_row(self, i: int, ntk: NTK, exponents: Exponents) -> list[np.ndarray]:
-        """The lower tiles (i, 0) … (i, i), float32."""
+        """Return the lower tiles (i, 0) … (i, i), float32."""
         if exponents != self._exponents:
             self._rows = KernelRows.of(DegreeNormalisation.of(self._train, exponents)(self._train))
             self._exponents = exponents
@@ -165,11 +169,11 @@ def assemble(
     exponents: Exponents,
     report: Report = silent,
 ) -> None:
-    """target ← the lower tiles of the Gram matrix K(X, X) of the training users, computed by `GramWorker`s."""
-    # The longest rows first: the actors then end together
+    """Let `GramWorker`s compute the lower tiles of the Gram matrix K(X, X) of the training users; fill `target`."""
+    # Compute the longest rows first: then the actors end at about the same time
     order = list(reversed(range(layout.count)))
     rows = workers.map("tile_row", [(i, ntk, exponents) for i in order])
     for done, (i, tiles) in enumerate(zip(order, rows, strict=True), start=1):
         for j, tile in enumerate(tiles):
-            target[i, j] = tile.copy()  # out of the object store, which is bounded
+            target[i, j] = tile.copy()  # copy it out of the object store, which is bounded
         report(f"Gram rows ({exponents})", done, layout.count)

@@ -1,10 +1,10 @@
-"""A kernel system in files: actors make its tiles one from another, for systems larger than memory.
+"""A kernel system in files, for systems larger than memory: actors make its tiles from one another.
 
     gram/00002-00001.arrow, factor/…, factor-inverse/…, inverse/…       one Arrow tensor a tile, its SHA-256 behind it
 
-A tile is a pure function of (dataset, kernel, exponents, ridge, index), is written by temporary name and rename, and
-never changes. So it does not matter which actor on which node makes it or dies over it, and a run that is begun again
-makes what is missing or damaged and nothing else. All that nodes share is the place where the files lie.
+A tile is a pure function of (dataset, kernel, exponents, ridge, index). It is written under a temporary name, then
+renamed, and it never changes. So it does not matter which actor on which node makes a tile, or dies over it. A run that
+is started again makes only the tiles that are missing or damaged. The nodes share only the place where the files lie.
 """
 
 from __future__ import annotations
@@ -34,32 +34,34 @@ _DIGEST = hashlib.sha256().digest_size
 
 @dataclass(frozen=True)
 class KernelSystem:
-    """K + c·1 for one kernel and one ridge, and where its tiles lie. Those of K are shared by all ridges."""
+    """The system K + c·1 for one kernel and one ridge, and the places of its tiles. All ridges share the tiles of K."""
 
     ntk: NTK
     exponents: Exponents
     ridge: float
-    """c."""
+    """The ridge c."""
     layout: Layout
     gram: Location
     solution: Location
 
     def location(self, node: Node) -> Location:
+        """Return the place of a tile's file."""
         place = self.gram if node.stage == Stage.GRAM else self.solution
         return place / node.stage / f"{node.i:05d}-{node.j:05d}.arrow"
 
     def read(self, node: Node) -> Tile:
-        """A finished tile: read-only, memory-mapped where it is local."""
+        """Read a finished tile. The array is read-only, and memory-mapped if the file is local."""
         return tensor_of(self.location(node).read())
 
     def write(self, node: Node, tile: Tile) -> FileRecord:
+        """Write a tile and its SHA-256."""
         content = tensor_bytes(tile).to_pybytes()
         content += hashlib.sha256(content).digest()
         self.location(node).write(content)
         return FileRecord.of(content)
 
     def finished(self, node: Node) -> FileRecord | None:
-        """What lies there, if it is a whole and undamaged tile."""
+        """Return the record of a tile's file, or None if the tile is missing, incomplete or damaged."""
         location = self.location(node)
         if not location.exists():
             return None
@@ -68,12 +70,15 @@ class KernelSystem:
         return FileRecord.of(pa.py_buffer(content)) if whole else None
 
     def stage(self, stage: Stage) -> StoredTiles:
-        """One of its matrices, when all of its tiles are finished."""
+        """Return one of the system's matrices. All of its tiles must be finished."""
         return StoredTiles(lambda i, j: self.read(Node(stage, i, j)))
 
 
 class SystemWorker:
-    """Makes tiles, and judges a solved system by the validation users. Holds the sparse interactions."""
+    """An actor that makes tiles, and judges a solved system by the validation users.
+
+    It holds the sparse interactions.
+    """
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
         self._validation = Validation(dataset, seed=seed)
@@ -83,7 +88,7 @@ class SystemWorker:
         self._rows: tuple[Exponents, KernelRows] | None = None
 
     def make(self, node: Node, system: KernelSystem) -> FileRecord:
-        """Compute one tile from finished ones and write it."""
+        """Compute one tile from finished tiles, and write it."""
         if node.stage == Stage.GRAM:
             tile = self._gram_tile(node, system)
         else:
@@ -94,7 +99,7 @@ class SystemWorker:
         return system.finished(node)
 
     def judge(self, block: int, system: KernelSystem) -> BlockMetrics:
-        """The share of one block of validation users in the metrics."""
+        """Return the metrics of one block of validation users."""
         solution = InverseDual(system.stage(Stage.INVERSE), system.layout, self._targets)
         scores = validation_scores(system.ntk, system.exponents, self._train, solution, in_sample=self._in_sample)
         return self._validation.metrics(block, scores)
@@ -108,9 +113,10 @@ class SystemWorker:
 
 
 def solve(workers: Workers, system: KernelSystem, *, phase: str, report: Report = silent) -> dict[Node, FileRecord]:
-    """Let `SystemWorker`s make the tiles of the inverse, and what has to be made for them; records of the inverse's.
+    """Let `SystemWorker`s make the tiles of the inverse and all tiles that these need.
 
-    Raises `kernels.tiles.NotPositiveDefinite`.
+    Tiles that are finished already are not made again. Returns the records of the inverse's tiles. Raises
+    `kernels.tiles.NotPositiveDefinite` if the system is not positive definite.
     """
     layout = system.layout
     order = [*(Node(Stage.GRAM, i, j) for i, j in layout.lower()), *nodes(layout)]
@@ -128,7 +134,7 @@ def solve(workers: Workers, system: KernelSystem, *, phase: str, report: Report 
 
 
 def _missing(layout: Layout, finished: Mapping[Node, FileRecord]) -> set[Node]:
-    """What has to be made for the tiles of the inverse that are not finished."""
+    """Return the unfinished tiles of the inverse, and all unfinished tiles that these need."""
     missing: set[Node] = set()
     wanted = [Node(Stage.INVERSE, i, j) for i, j in layout.lower()]
     while wanted:

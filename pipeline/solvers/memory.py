@@ -1,4 +1,4 @@
-"""The memory and the disk that each solver of the ∞-AE takes: of all processes of this machine but Ray's own."""
+"""The memory and the disk that each solver of the ∞-AE takes, over all processes of this machine but Ray's own."""
 
 from __future__ import annotations
 
@@ -11,32 +11,35 @@ from infrec.pipeline.models import InfiniteAEConfig, NystromConfig, check_landma
 from infrec.pipeline.solvers.normal_equations import SLICE_USERS
 
 _SHARE_MATRICES = 4
-"""Landmarks × items, of an actor: its share of R in float64; the same rounded, and on its way out."""
+"""Landmarks × items float32 matrices in an actor: its share of R in float64 (two), R rounded, R on its way out."""
 _SUMMED_MATRICES = 4
-"""Landmarks × items, of the driver while shares are added up: R in float64, the best and the last β."""
+"""The same in the driver while it adds up shares: R in float64 (two), the best and the last β."""
 _SOLVED_MATRICES = 5
-"""Landmarks × items, of the driver while β are judged: PᵀR in float64, the last, the best and the next β."""
+"""The same in the driver while users judge β: PᵀR in float64 (two), the last, the best and the next β."""
 _KERNEL_COPIES = 4 * 3 + 8
-"""Bytes of a user's kernel with a landmark in an actor: inner product, padded, kernel, and that in float64."""
+"""Bytes in an actor for one user and one landmark: inner product, its padded copy, kernel, and kernel in float64."""
 _KERNELS = 4
-"""Rows × rows in the driver: inner products, kernel, its factor or eigenvectors, a temporary."""
+"""Rows × rows matrices in the driver: inner products, the kernel, its factor or eigenvectors, a temporary."""
 
 _STEP_TILES = 6
-"""Tiles in an actor that makes one: the sum, a product, two that are read, the result in bytes and on its way out."""
+"""Tiles in an actor that makes one: the sum, a product, two that it reads, the result in bytes and on its way out."""
 _SCORING_COLUMNS = 4
-"""Users × a block of users, in an actor: columns of the inverse or the kernel, its product with it, a copy, a strip."""
+"""Matrices of users × a block of users in an actor that judges.
+
+They are: columns of the inverse or of the kernel, the product of the kernel with the inverse, a copy, a strip.
+"""
 
 _FEW_TILES = 8
-"""Tile rows below which smaller tiles give the actors more to do at once."""
+"""The number of tile rows below which tiles are smaller, so that the actors have more to do at once."""
 
 
 def tile_of(users: int) -> int:
-    """Rows of a tile: large ones are read less often for each operation."""
+    """Return the number of rows of a tile. Large tiles are read less often for each operation."""
     return 2048 if users >= _FEW_TILES * 2048 else 1024
 
 
 def plan_exact(dataset: Dataset, config: InfiniteAEConfig, *, workers: int | None = None) -> Plan:
-    """The memory that `fit_exact` will take with so many workers; None: those of the connected cluster."""
+    """Return the memory that `fit_exact` will take with so many workers; None: as the connected cluster has."""
     counts = dataset.manifest.counts
     candidates = len(config.exponents) * len(tried_lambdas(dataset, config))
     return plan_kernel_system(
@@ -49,7 +52,7 @@ def plan_exact(dataset: Dataset, config: InfiniteAEConfig, *, workers: int | Non
 
 
 def plan_tiled(dataset: Dataset, config: InfiniteAEConfig, *, workers: int | None = None) -> Plan:
-    """The memory and the disk that `fit_tiled` will take with so many workers; None: those of the cluster."""
+    """Return the memory and disk that `fit_tiled` will take with so many workers; None: as the cluster has."""
     users = dataset.num_training_users
     candidates = len(config.exponents) * len(tried_lambdas(dataset, config))
     return plan_tiled_system(
@@ -63,9 +66,9 @@ def plan_tiled(dataset: Dataset, config: InfiniteAEConfig, *, workers: int | Non
 
 
 def plan_nystrom(dataset: Dataset, config: NystromConfig, *, workers: int | None = None) -> Plan:
-    """The memory that `fit_nystrom` will take with so many workers; None: those of the connected cluster.
+    """Return the memory that `fit_nystrom` will take with so many workers; None: as the connected cluster has.
 
-    Raises `InputError` for too many landmarks.
+    Raises `InputError` if there are too many landmarks.
     """
     check_landmarks(config.landmarks, dataset)
     users = dataset.num_training_users
@@ -83,9 +86,10 @@ def plan_nystrom(dataset: Dataset, config: NystromConfig, *, workers: int | None
 
 
 def plan_kernel_system(*, users: int, items: int, interactions: int, kept: int, workers: int) -> Plan:
-    """∞-AE, exact and in memory: the lower tiles of K and of M, and `kept` solutions (a second one is the best).
+    """Return the memory, in bytes, that the exact ∞-AE takes if its kernel system lies in memory.
 
-    A solution is α where there are fewer items than users, else M itself.
+    It holds the lower tiles of K and of M, and `kept` solutions. A second solution is the best one so far. A solution
+    is α if there are no more items than users, else M itself.
     """
     tiles = 4 * Layout(users).lower_entries
     if items <= users:
@@ -102,12 +106,16 @@ def plan_kernel_system(*, users: int, items: int, interactions: int, kept: int, 
             "driver": DRIVER + train,
             f"{workers} actors": workers * (WORKER + train),
         },
-        remedy="fix --lambda and --exponents to save a copy, fit with --solver nystrom",
+        remedy="fix λ and the exponents to save a copy, take the Nyström solver",
+        remedy_settings=("lambdas", "exponents", "solver"),
     )
 
 
 def plan_tiled_system(*, users: int, items: int, interactions: int, tile: int, candidates: int, workers: int) -> Plan:
-    """The kernel system in files: K, L, W and the inverse of one candidate, and the best inverse so far."""
+    """Return the memory and the disk, in bytes, that the exact ∞-AE takes if its kernel system lies in files.
+
+    The files are K, L, W and the inverse of one candidate, and the best inverse so far.
+    """
     matrix = 4 * Layout(users, tile).lower_entries
     train = COPIES * INTERACTION * interactions
     step = _STEP_TILES * 4 * tile * tile
@@ -119,7 +127,8 @@ def plan_tiled_system(*, users: int, items: int, interactions: int, tile: int, c
             f"{workers} actors": workers * (WORKER + train + max(step, judging)),
         },
         disk=matrix * (5 if candidates > 1 else 4),
-        remedy="fit with --solver nystrom",
+        remedy="take the Nyström solver",
+        remedy_settings=("solver",),
     )
 
 
@@ -135,9 +144,11 @@ def plan_normal_equations(
     slice_users: int,
     workers: int,
 ) -> Plan:
-    """Nyström: while actors add up their shares, or, if it is more, while the driver judges by `judged` users.
+    """Return the memory that the Nyström solver takes, in bytes.
 
-    It holds these, and the `chosen` users that landmarks are made of; an actor reads one shard at a time.
+    It is the larger of two: the memory while the actors add up their shares, and the memory while the driver judges by
+    `judged` users. The driver holds these users, and the `chosen` users that landmarks are made of. An actor reads one
+    shard at a time.
     """
     matrix, square = 4 * landmarks * items, 8 * landmarks * landmarks
     history = COPIES * INTERACTION * interactions / max(users, 1)
@@ -156,5 +167,6 @@ def plan_normal_equations(
     return Plan(
         f"{landmarks:,} landmarks of {users:,} users",
         max(summing, judging, key=lambda parts: sum(parts.values())),
-        remedy="take fewer --landmarks",
+        remedy="take fewer landmarks",
+        remedy_settings=("landmarks",),
     )

@@ -1,4 +1,4 @@
-"""Nyström's normal equations of any number of users: actors read them slice by slice, the driver adds up shares."""
+"""Nyström's normal equations of any number of users: actors read users slice by slice, the driver adds up shares."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ from infrec.pipeline.cluster import Report, Workers, silent
 from infrec.pipeline.data import Dataset, Histories, ShardSlice, by_shard, csr_of, judging_rows, training_lists
 
 SHARES = 32
-"""Shares that all users are divided into: M × I numbers pass between processes so many times, whatever their number."""
+"""The number of shares that the users are divided into, however many users there are.
+
+Each share passes M × I numbers between processes.
+"""
 
 SLICE_USERS = 2048
-"""Users whose kernel with the landmarks is held at once: enough for products at full rate."""
+"""The number of users whose kernel with the landmarks is held at once. It is enough for products at full rate."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of the users before any kernel is computed."""
+    """The counts that are taken of the users before any kernel is computed."""
 
     training: list[int]
-    """Of each shard, how many users are trained on."""
+    """The number of training users of each shard."""
     judging: list[int]
-    """Of each shard, how many users have something to predict on validation."""
+    """The number of judging users of each shard: users that have something to predict on validation."""
     squares: list[float]
-    """For each pair of exponents, Σ_u |x_u|² of the unscaled rows: `DegreeNormalisation.squares`."""
+    """Σ_u |x_u|² of the unscaled rows, for each pair of exponents: see `DegreeNormalisation.squares`."""
 
     @classmethod
     def of(
         cls, workers: Workers, dataset: Dataset, exponents: Sequence[Exponents], *, report: Report = silent
     ) -> Survey:
-        """One pass over the data, by `NormalEquationsWorker`s."""
+        """Let `NormalEquationsWorker`s count, in one pass over the data."""
         shards: list[tuple[int, int, list[float]]] = []
         for found in workers.map("survey", [(shard, exponents) for shard in range(dataset.num_shards)]):
             shards.append(found)
@@ -57,9 +60,10 @@ def chosen_users(
     training: Int[np.ndarray, " chosen"],
     judging: Int[np.ndarray, " sample"],
 ) -> tuple[sp.csr_array, Histories]:
-    """The train rows of some of the training users, and all of some of those that are judged by.
+    """Fetch the train rows (CSR, users × items) of some training users, and the histories of some judging users.
 
-    Both are given by their positions among their like, ascending.
+    `training` and `judging` are the positions of these users among all training users and among all judging users,
+    ascending.
     """
     shards = zip(by_shard(training, survey.training), by_shard(judging, survey.judging), strict=True)
     found = workers.map("chosen", [(shard, *positions) for shard, positions in enumerate(shards)])
@@ -77,7 +81,10 @@ def normal_equations(
     *,
     report: Report = silent,
 ) -> NormalEquations:
-    """Of the regression of all training users on these (normalised) landmarks, by `NormalEquationsWorker`s."""
+    """Return the normal equations of the regression of all training users on the landmarks, which are normalised.
+
+    `NormalEquationsWorker`s compute the shares. The maths is in `kernels.nystrom`.
+    """
     slices = dataset.slices(SLICE_USERS)
     shares = min(SHARES, len(slices))
     bounds = [len(slices) * share // shares for share in range(shares + 1)]
@@ -91,13 +98,13 @@ def normal_equations(
 
 
 def train_counts(dataset: Dataset) -> Int[np.ndarray, " items"]:
-    """How many training users have each item: the column sums of the train matrix."""
+    """Return how many training users have each item: the column sums of the train matrix."""
     counts: np.ndarray = dataset.items()["train_count"].to_numpy()
     return counts
 
 
 class NormalEquationsWorker:
-    """Reads some of a dataset's users at a time and keeps nobody but the last shard's training users.
+    """An actor that reads some of a dataset's users at a time. It keeps only the training users of the last shard.
 
     Everything that it returns is a pure function of (dataset, arguments).
     """
@@ -108,7 +115,10 @@ class NormalEquationsWorker:
         self._shard: tuple[int, sp.csr_array, np.ndarray] | None = None
 
     def survey(self, shard: int, exponents: Sequence[Exponents]) -> tuple[int, int, list[float]]:
-        """How many users train, how many are judged by, and for each of the exponents `DegreeNormalisation.squares`."""
+        """Return the shard's numbers of training users and of judging users, and its sums of squares.
+
+        There is one sum, `DegreeNormalisation.squares`, for each pair of exponents.
+        """
         table = self._dataset.shard_table(shard, ["held_out", "train", "validation"])
         train = self._training(table)
         normalisations = [DegreeNormalisation.of_degrees(self._degrees, pair) for pair in exponents]
@@ -117,7 +127,7 @@ class NormalEquationsWorker:
     def chosen(
         self, shard: int, training: Int[np.ndarray, " chosen"], judging: Int[np.ndarray, " sample"]
     ) -> tuple[pa.Array, pa.Table]:
-        """The train lists of some of the shard's training users, and the rows of some of those that are judged by."""
+        """Return the train lists of some of the shard's training users, and the rows of some of its judging users."""
         table = self._dataset.shard_table(shard)
         lists = training_lists(table).take(pa.array(training))
         return lists, table.take(pa.array(judging_rows(table)[judging]))
@@ -125,7 +135,7 @@ class NormalEquationsWorker:
     def share(
         self, slices: Sequence[ShardSlice], ntk: NTK, normalisation: DegreeNormalisation, landmarks: KernelRows
     ) -> NormalEquations:
-        """What these users contribute; R is rounded to float32, the precision of the kernel values in it."""
+        """Return the share of these users. R is rounded to float32, the precision of the kernel values in it."""
         total = NormalEquations.empty(*landmarks.rows.shape)
         for cut in slices:
             if self._shard is None or self._shard[0] != cut.shard:

@@ -1,4 +1,4 @@
-"""The ∞-AE on landmarks, fitted to any number of users, who are read slice by slice and never held."""
+"""The ∞-AE on landmarks, fitted to any number of users. They are read slice by slice and never held all at once."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError
 def fit_nystrom(
     dataset: Dataset, writer: ArtefactWriter, config: NystromConfig, pool: Pool, *, report: Report = silent
 ) -> Artefact:
-    """Fit every (exponents, λ) of the grid, keep the best on validation, publish it as a model.
+    """Fit every (exponents, λ) of the grid, keep the best on validation, and publish it as a model.
 
-    One pass over the data counts it, one fetches landmarks and validation users, and one more for each pair of
-    exponents serves all λ. Raises `InputError` for too many landmarks, and where nobody has validation interactions.
+    One pass over the data counts its users. A second pass fetches the users that landmarks are made of, and the
+    validation users. One more pass for each pair of exponents serves all λ. Raises `InputError` if there are too many
+    landmarks, if nobody has validation interactions, or if no λ has a finite solution.
     """
     check_landmarks(config.landmarks, dataset)
     with pool.workers(NormalEquationsWorker, dataset) as workers:
@@ -77,7 +78,7 @@ def fit_nystrom(
 
 @dataclass(frozen=True)
 class _Solved:
-    """A solved pair of exponents and λ."""
+    """A solved candidate: a pair of exponents and a λ."""
 
     lam: float
     scale: float
@@ -96,7 +97,7 @@ class _Solved:
 
 
 def _landmarks(config: NystromConfig, candidates: sp.csr_array) -> sp.csr_array:
-    """Made of the normalised candidates."""
+    """Make the landmarks from users, which are the normalised rows of `candidates`."""
     match config.sampling:
         case LandmarkSampling.UNIFORM:
             return candidates
@@ -108,7 +109,7 @@ def _landmarks(config: NystromConfig, candidates: sp.csr_array) -> sp.csr_array:
 
 
 def _drawn(config: NystromConfig, survey: Survey) -> tuple[Int[np.ndarray, " chosen"], Int[np.ndarray, " sample"]]:
-    """The positions of the users that the landmarks are made of, and of those that are judged by."""
+    """Draw the positions of the users that the landmarks are made of, and those of the users that judge."""
     users, judging = sum(survey.training), sum(survey.judging)
     drawn = np.random.default_rng(config.seed).choice(users, config.drawn_users(users), replace=False)
     judged = np.random.default_rng([config.seed, 1]).choice(judging, min(config.judged_users, judging), replace=False)
@@ -118,7 +119,7 @@ def _drawn(config: NystromConfig, survey: Survey) -> tuple[Int[np.ndarray, " cho
 def _solved(
     workers: Workers, dataset: Dataset, config: NystromConfig, survey: Survey, candidates: sp.csr_array, report: Report
 ) -> Iterator[_Solved]:
-    """Solve the grid, one pair of exponents after another: nothing but candidates outlives its own."""
+    """Solve the grid, one pair of exponents after another. Only solved candidates outlive their pair."""
     degrees = train_counts(dataset)
     for exponents, squares in zip(config.exponents, survey.squares, strict=True):
         scale = DegreeNormalisation.of_degrees(degrees, exponents).scale(int(degrees.sum()), squares)
@@ -136,7 +137,7 @@ def _for_all_lambdas(
     scale: float,
     report: Report,
 ) -> Iterator[_Solved]:
-    """The normal equations are made once, and decomposed once."""
+    """Solve for every λ of the grid. The normal equations are made once, and decomposed once."""
     equations = normal_equations(workers, dataset, config.ntk, normalisation, landmarks, report=report)
     system = NystromSystem.of(config.ntk, landmarks, equations)
     for lam in config.lambdas:

@@ -1,7 +1,7 @@
 """The exact ∞-AE of more users than fit in memory: its kernel system lies in files and is solved tile by tile.
 
-The model is that of `pipeline.models.infinite_ae`. Every candidate's outcome is a file as well, so a killed run
-goes on with the candidate, and the tile, that it was killed in.
+The model is that of `pipeline.models.infinite_ae`. The outcome of every candidate is a file as well. So a killed run
+goes on with the candidate, and the tile, at which it was killed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from infrec.pipeline.data import Dataset
 from infrec.pipeline.models import (
     Candidate,
     InfiniteAEConfig,
+    Solver,
     Validation,
     best_candidate,
     best_so_far,
@@ -44,10 +45,11 @@ def fit_tiled(
     tile: int | None = None,
     report: Report = silent,
 ) -> Artefact:
-    """Fit every (exponents, λ) of the grid, keep the best on validation, publish it as a model.
+    """Fit every (exponents, λ) of the grid, keep the best on validation, and publish it as a model.
 
-    Tiles have `tile` rows, or as many as suit the number of users. Goes on with what the writer's staging directory
-    holds. Raises `InputError` if no candidate is positive definite in float32.
+    Tiles have `tile` rows. By default they have as many rows as suit the number of users. The fit goes on from the
+    files in the writer's staging directory. Raises `InputError` if no candidate is positive definite in float32, or if
+    the dataset has no validation interactions.
     """
     validation = Validation(dataset, seed=config.seed)
     train = validation.histories.training_matrix()
@@ -63,7 +65,7 @@ def fit_tiled(
             mean_diagonal = float(np.mean(config.ntk.diagonal(rows.squares, items=train.shape[1]), dtype=np.float64))
             gram = writer.work / f"kernel-{kernel}"
             for number, lam in enumerate(lambdas):
-                place = gram / f"lambda-{number}"  # by position: two values may look the same when written out
+                place = gram / f"lambda-{number}"  # named by position: two values may look the same as text
                 system = KernelSystem(config.ntk, exponents, lam * mean_diagonal, layout, gram, place)
                 phase = f"Tiles ({exponents} λ={lam:g})"
                 known = _Outcome.load(place)
@@ -86,7 +88,7 @@ def fit_tiled(
             raise InputError(f"No λ of {config.lambdas} is positive definite in float32: add a larger one.")
         chosen, system = best
         inverse = {Node(Stage.INVERSE, i, j): writer.staging / tile_name("dual", i, j) for i, j in layout.lower()}
-        if of_an_earlier_run:  # which may have been killed over the last lines of this one; and tiles may be damaged
+        if of_an_earlier_run:  # it may have been killed in the moves below, and tiles may be damaged
             for node, published in inverse.items():
                 if published.exists():
                     published.move(system.location(node))
@@ -100,6 +102,7 @@ def fit_tiled(
         train,
         chosen.candidate,
         [outcome.candidate for outcome in outcomes if outcome.solved],
+        solver=Solver.TILED,
         residual=chosen.residual,
         skipped=sum(not outcome.solved for outcome in outcomes),
         tile=layout.tile,
@@ -110,6 +113,7 @@ def fit_tiled(
 def _solved(
     workers: Workers, system: KernelSystem, lam: float, validation: Validation, phase: str, report: Report
 ) -> _Outcome:
+    """Solve the system of one candidate, and let the validation users judge it."""
     parameters = {"lambda": lam, "p": system.exponents.user, "q": system.exponents.item}
     try:
         records = solve(workers, system, phase=phase, report=report)
@@ -134,13 +138,13 @@ def _solved(
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of a candidate."""
+    """The outcome of a candidate."""
 
     candidate: Candidate
-    """Without metrics where it was not positive definite."""
+    """It has no metrics if its system was not positive definite."""
     residual: float
     files: Mapping[str, FileRecord]
-    """The model's tiles."""
+    """The records of the model's tiles."""
 
     @property
     def solved(self) -> bool:

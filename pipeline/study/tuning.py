@@ -59,9 +59,9 @@ def run_trials(
         taken = {"cpu": share.cpus, "gpu": share.gpus, "memory": share.memory}
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_run, bench=bench), taken),
-            param_space={"trial": tune.grid_search([_plain(trial) for trial in todo])},
+            param_space={"trial": tune.grid_search([plain(trial) for trial in todo])},
             tune_config=tune.TuneConfig(
-                scheduler=_OnePerBudget(todo[0].select) if early_stopping else None,
+                scheduler=OnePerBudget(todo[0].select) if early_stopping else None,
                 reuse_actors=True,  # imports and compiled functions serve one trial after another
                 trial_name_creator=lambda trial: _trial_of(trial).name,
                 trial_dirname_creator=lambda trial: _trial_of(trial).name,
@@ -95,7 +95,7 @@ def _run(config: Mapping[str, Any], bench: Bench) -> None:
         tune.report({f"{row['learner']} {name}": row[name] for name in row if name.startswith(("validation", "test"))})
 
 
-class _OnePerBudget(FIFOScheduler):  # type: ignore[misc]
+class OnePerBudget(FIFOScheduler):  # type: ignore[misc]
     """ASHA among the trials of each budget, as more users always reach more. A rung is a validation."""
 
     def __init__(self, select: str) -> None:
@@ -171,5 +171,5 @@ def _trial_of(trial: TuneTrial) -> Trial:
     return Trial(**trial.config["trial"])
 
 
-def _plain(trial: Trial) -> dict[str, Any]:
+def plain(trial: Trial) -> dict[str, Any]:
     return {**asdict(trial), "parameters": dict(trial.parameters)}

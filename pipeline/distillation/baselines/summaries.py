@@ -42,7 +42,7 @@ def make_baseline(
         made = _fitted(dataset, config, pool, report)
     else:
         made = _chosen(dataset, config, report)
-        check_dense(len(made.rows), "--budget")
+        check_dense(len(made.rows), "budget")
     with pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed) as workers:
         best = _Best.of(made, Users(workers, config.parts), config, report)
     return publish_summary(

@@ -23,7 +23,8 @@ from infrec.pipeline.data.additions import additions_name
 from infrec.pipeline.ingest.config import IngestConfig
 from infrec.pipeline.ingest.growth.compaction import compact
 from infrec.pipeline.ingest.growth.folding import Folded, Growth, fold
-from infrec.pipeline.ingest.reading.logs import Column, FoundFile, Role, common_type, find_files
+from infrec.pipeline.ingest.reading.contents import log_fingerprint
+from infrec.pipeline.ingest.reading.logs import Column, FoundFile, Role, common_type, find_files, names_of
 from infrec.pipeline.ingest.reading.opening import open_log
 from infrec.pipeline.ingest.reading.pieces import cut
 from infrec.pipeline.ingest.shuffle.partition import Dropped, Partitioning, number_items, partition
@@ -70,8 +71,9 @@ def grow(
     """
     _refuse_what_cannot_grow(previous, config)
     found = find_files(logs, config.format)
-    inputs = {str(file.location): file.fingerprint for file in found}
-    purpose = {"config": asdict(config), "inputs": inputs, "previous": previous.manifest.fingerprint()}
+    inputs = {"previous": previous.manifest.fingerprint()}
+    files = {str(file.location): file.stamp for file in found}
+    purpose = {"config": asdict(config), "inputs": inputs, "files": files}
     with (
         ArtefactWriter(out, Kind.DATASET, purpose=purpose, overwrite=overwrite) as writer,
         ArtefactWriter(fresh_out, Kind.DATASET, purpose=purpose, overwrite=True) as fresh_writer,
@@ -99,6 +101,7 @@ def _grow(
     shards = previous.num_shards
     run = map_threads if len(pieces) <= 1 and shards <= _SHARDS_HERE else map_tasks
 
+    inputs = {"log": log_fingerprint(found, report, run), **inputs}
     dropped: Counter[str] = Counter()
     how = Partitioning.of(config, log.columns, shards, work)
     for done, of_piece in enumerate(run(partition, pieces, how), start=1):
@@ -121,7 +124,7 @@ def _grow(
     counts = _sum(of_shard.counts for of_shard in folded)
 
     items = pa.table({"item_id": item_ids, "train_count": train_counts})
-    published = _counts(previous, folded, counts, len(items), rows, dropped, [file.source for file in log.bad_files])
+    published = _counts(previous, folded, counts, len(items), rows, dropped, names_of(log.bad_files, found))
     fresh = _publish_fresh(fresh_writer, previous, inputs, items, folded, config)
     dataset = _publish(writer, previous, inputs, items, folded, published, config, report)
     return Grown(
@@ -214,8 +217,7 @@ def _publish(
         for name, origin in origins.items():
             (origin / name).link(writer.staging / name)
     files[ITEMS] = writer.write_table(ITEMS, items)
-    inputs = {**before.inputs, **inputs}
-    return Dataset(writer.publish(config=asdict(config), inputs=inputs, counts=counts, files=files))
+    return Dataset(writer.publish(config=config.described, inputs=inputs, counts=counts, files=files))
 
 
 def _publish_fresh(
@@ -229,8 +231,8 @@ def _publish_fresh(
     counts = _sum(of_shard.fresh_counts for of_shard in folded)
     files = {shard_name(of_shard.index): of_shard.fresh for of_shard in folded}
     artefact = writer.publish(
-        config=asdict(config),
-        inputs={**inputs, "previous": previous.manifest.fingerprint()},
+        config=config.described,
+        inputs=inputs,
         counts={"items": len(items), "shards": len(folded), **{name: counts[name] for name in USER_COUNTS}},
         files={**files, ITEMS: writer.write_table(ITEMS, items)},
     )

@@ -4,6 +4,7 @@
 text into Parquet, `timestamps` makes times of any type comparable.
 """
 
+from infrec.pipeline.ingest.reading.contents import log_fingerprint, sha256_of
 from infrec.pipeline.ingest.reading.logs import (
     Column,
     Format,
@@ -13,6 +14,7 @@ from infrec.pipeline.ingest.reading.logs import (
     Role,
     common_type,
     find_files,
+    names_of,
 )
 from infrec.pipeline.ingest.reading.opening import open_log
 from infrec.pipeline.ingest.reading.pieces import Piece, cut, read
@@ -38,10 +40,13 @@ __all__ = [
     "cut",
     "find_files",
     "is_time",
+    "log_fingerprint",
+    "names_of",
     "open_log",
     "parse_time",
     "quantile",
     "radix_histogram",
     "read",
+    "sha256_of",
     "sortable",
 ]

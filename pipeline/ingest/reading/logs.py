@@ -71,7 +71,9 @@ class FoundFile:
 
     location: Location
     format: Format
-    fingerprint: str
+    name: str
+    """The path below the address that it was found at, or its own name where the address was the file's."""
+    stamp: str
     """Size and time of last change."""
 
 
@@ -124,12 +126,19 @@ def find_files(logs: Sequence[str | FoundFile], format: Format) -> list[FoundFil
         matches = _matches(log)
         if not matches:
             raise InputError(f"There is no log at {log}.")
-        below = [file for match in matches for file in _log_files(match, format)]
+        below = [(match, *file) for match in matches for file in _log_files(match, format)]
         if not below:
             raise InputError(f"There is no log file under {log} (--format {format}).")
-        for location, kind in below:
-            found.setdefault(str(location), FoundFile(location, kind, _fingerprint(location)))
+        for root, location, kind in below:
+            name = location.path.removeprefix(root.path).strip("/") or location.name
+            found.setdefault(str(location), FoundFile(location, kind, name, _stamp(location)))
     return list(found.values())
+
+
+def names_of(bad: Sequence[BadFile], found: Sequence[FoundFile]) -> list[str]:
+    """Return the names of bad files, which do not say where the log lies."""
+    names = {str(file.location): file.name for file in found}
+    return [names[file.source] for file in bad]
 
 
 def read_footers(files: Sequence[tuple[Location, str]], report: Report) -> list[LogFile | BadFile]:
@@ -213,7 +222,7 @@ def _format_of(location: Location) -> Format | None:
     return next((format for suffix, format in _SUFFIXES.items() if name.endswith(suffix)), None)
 
 
-def _fingerprint(location: Location) -> str:
+def _stamp(location: Location) -> str:
     info = location.info()
     return f"{info.size} bytes, changed at {info.mtime_ns} ns"
 

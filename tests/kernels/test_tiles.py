@@ -178,13 +178,15 @@ def test_bytes_do_not_depend_on_the_number_of_cores() -> None:
 
 
 def _digest_on(cores: set[int]) -> str:
-    program = f"import os; os.sched_setaffinity(0, {cores}); from tests.test_tiles import digest; print(digest())"
+    program = (
+        f"import os; os.sched_setaffinity(0, {cores}); from tests.kernels.test_tiles import digest; print(digest())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         check=True,
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     return json.dumps(done.stdout.split())
 

@@ -8,7 +8,7 @@ import pytest
 from infrec.kernels import factorisation
 from infrec.kernels.factorisation import Node, Stage
 from infrec.kernels.tiles import Layout, NotPositiveDefinite
-from tests.test_tiles import CONDITION, SIZES, TILE, cut, joined, positive_definite, symmetric
+from tests.kernels.test_tiles import CONDITION, SIZES, TILE, cut, joined, positive_definite, symmetric
 from tests.tolerances import assert_solved
 
 RIDGE = 0.5

@@ -1,0 +1,6 @@
+"""How long a test waits for something that is sure to come: a bound on hangs, which says nothing of speed."""
+
+from __future__ import annotations
+
+PATIENCE_SECONDS = 600
+"""Enough for a machine whose cores are busy with other things."""
