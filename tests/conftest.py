@@ -19,6 +19,15 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["NPROC"] = "1"
 # Without a limit on idle workers, a Ray that a test starts by itself starts dozens of them
 os.environ.setdefault("RAY_num_workers_soft_limit", "16")
+# Whoever runs the tests may have a cluster, a proxy, a GPU or colours of their own: the jobs under test have none
+os.environ.pop("RAY_ADDRESS", None)
+os.environ.pop("RAY_API_SERVER_ADDRESS", None)
+os.environ.pop("INFREC_LOG_FORMAT", None)
+os.environ.pop("INFREC_RUN_ID", None)
+os.environ.pop("FORCE_COLOR", None)
+os.environ |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "NO_PROXY": "*", "no_proxy": "*"}
+# Nor are Ray's workers ended because other programs have filled the memory
+os.environ |= {"RAY_memory_monitor_refresh_ms": "0"}
 # The tests of metrics need not wait ten seconds for them
 os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -21,17 +22,18 @@ class Kill:
     def __call__(self, phase: str, done: int, total: int, detail: str = "") -> None:
         if phase.startswith(self._phase) and not self.killed:
             assert done < total
-            victim = next(filter(_is_actor, psutil.Process().children(recursive=True)))
+            victim = next(process for process, title in titles_below().items() if PoolActor.__name__ in title)
             os.kill(victim.pid, signal.SIGKILL)
             self.killed = victim.pid
 
 
-def _is_actor(process: psutil.Process) -> bool:
-    try:
-        title = process.cmdline()[:1]
-    except psutil.Error:  # has just ended
-        return False
-    return bool(title) and PoolActor.__name__ in title[0]
+def titles_below() -> dict[psutil.Process, str]:
+    """The processes that this one has started, and those below them, with the names that Ray gives its workers."""
+    titles: dict[psutil.Process, str] = {}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # an idle worker ends when it likes
+            titles[process] = process.name()
+    return titles
 
 
 def finished_parts(out: Path) -> dict[str, int]:

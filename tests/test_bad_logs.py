@@ -66,17 +66,17 @@ BAD_LOGS: dict[str, tuple[Callable[[Path], Any], list[str], str]] = {
     "missing column": (
         lambda log: parquet(log / "a.parquet"),
         ["--user", "customer"],
-        "{log}/a.parquet has no column customer (--user), it has: user_id, item_id, rating, timestamp.",
+        "{log}/a.parquet has no column customer, it has: user_id, item_id, rating, timestamp (--user).",
     ),
     "missing column in text": (
         lambda log: (log.mkdir(), (log / "a.csv").write_text("user_id,thing\n1,2\n")),
         [],
-        "{log}/a.csv has no column item_id (--item), it has: user_id, thing.",
+        "{log}/a.csv has no column item_id, it has: user_id, thing (--item).",
     ),
     "missing split": (
         lambda log: parquet(log / "a.parquet"),
         ["--split", "column"],
-        "{log}/a.parquet has no column split (--split-column)",
+        "{log}/a.parquet has no column split, it has: user_id, item_id, rating, timestamp (--split-column).",
     ),
     "wrong type": (
         lambda log: parquet(log / "a.parquet", item_id=[1.5] * 4),
@@ -122,12 +122,12 @@ BAD_LOGS: dict[str, tuple[Callable[[Path], Any], list[str], str]] = {
     "k-core of zero": (
         lambda log: parquet(log / "a.parquet"),
         ["--k-core", "0"],
-        "--k-core must be at least 1",
+        "The k of the k-core must be at least 1, it is 0 (--k-core).",
     ),
     "cut in no time": (
         lambda log: parquet(log / "a.parquet"),
         ["--split", "temporal", "--validation-from", "yesterday"],
-        "--validation-from yesterday is not a value that the timestamp column (int64) can have.",
+        "yesterday is not a value that the timestamp column (int64) can have (--validation-from).",
     ),
     "cuts in the wrong order": (
         lambda log: parquet(log / "a.parquet"),

@@ -76,5 +76,5 @@ def _earlier(folder: Path, times: pa.Array, than: datetime) -> list[bool]:
     pq.write_table(pa.table({"timestamp": times}), folder / "log.parquet")
     words = in_words_of(find_files([str(folder)], Format.AUTO), "timestamp", than)
     assert words
-    bound = parse_time(words, times.type, "--until")
+    bound = parse_time(words, times.type, "until")
     return [bool(value < bound) for value in sortable(times)]

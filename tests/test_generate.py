@@ -109,10 +109,10 @@ def test_an_infinite_autoencoder_learns_the_taste(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"rows": 0}, "--rows must be at least 1"),
-        ({"users": 0}, "--users must be at least 1"),
-        ({"dirt": 1.0}, "--dirt must be a fraction"),
-        ({"files": 101}, "--files must be between 1 and --rows"),
+        ({"rows": 0}, "The number of rows must be at least 1"),
+        ({"users": 0}, "The number of users must be at least 1"),
+        ({"dirt": 1.0}, "The dirt must be a fraction"),
+        ({"files": 101}, "The number of files must be between 1 and the number of rows"),
     ],
 )
 def test_sizes_that_make_no_log(options: dict[str, float], sentence: str) -> None:

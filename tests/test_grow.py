@@ -247,12 +247,12 @@ def test_an_empty_night(series: tuple[list[list[Row]], list[Grown]], tmp_path: P
     [
         ({"user_id": [1]}, {}, r"Column user_id of the log is int64, in .*/3 it is string: ingest the whole log anew"),
         ({"item_id": [1]}, {}, r"Column item_id of the log is int64, in .*/3 it is string"),
-        ({"when": [1], "timestamp": None}, {}, r"has no column timestamp \(--timestamp\)"),
-        ({}, {"seed": 9}, r"was made with --seed 2: it cannot grow with --seed 9"),
-        ({}, {"threshold": None}, r"was made with --threshold 2\.0: it cannot grow with --threshold None"),
-        ({}, {"split": Split.RANDOM}, r"cannot grow: that takes --split stable"),
-        ({}, {"k_core": 2}, r"no --min-user-interactions and no --k-core"),
-        ({}, {"until": "yesterday"}, r"--until yesterday is not a value that the timestamp column \(int64\) can have"),
+        ({"when": [1], "timestamp": None}, {}, r"has no column timestamp, it has: user_id, item_id, rating, when"),
+        ({}, {"seed": 9}, r"was made with seed 2: it cannot grow with seed 9"),
+        ({}, {"threshold": None}, r"was made with threshold 2\.0: it cannot grow with threshold None"),
+        ({}, {"split": Split.RANDOM}, r"cannot grow: that takes the split stable"),
+        ({}, {"k_core": 2}, r"no least number of interactions of a user and no k-core"),
+        ({}, {"until": "yesterday"}, r"^yesterday is not a value that the timestamp column \(int64\) can have"),
     ],
     ids=str,
 )

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ import pytest
 from infrec.pipeline.cluster import ray_session
 from infrec.pipeline.data import Dataset, GenerateConfig, generate_log
 from infrec.pipeline.ingest import IngestConfig, ingest
+from tests.killing import titles_below
 from tests.nodes import answer_of, by_itself, session_on_nodes
 from tests.patience import PATIENCE_SECONDS
 
@@ -81,8 +83,9 @@ def test_a_full_disk_publishes_nothing_and_keeps_what_is_finished(
     def fill(current: str, done: int, total: int) -> None:
         if current == phase and not limited:
             for worker in workers():
-                limited[worker] = worker.rlimit(resource.RLIMIT_FSIZE)
-                worker.rlimit(resource.RLIMIT_FSIZE, (1024, limited[worker][1]))
+                with suppress(psutil.NoSuchProcess):
+                    limited[worker] = worker.rlimit(resource.RLIMIT_FSIZE)
+                    worker.rlimit(resource.RLIMIT_FSIZE, (1024, limited[worker][1]))
 
     out = tmp_path / "out"
     try:
@@ -90,7 +93,7 @@ def test_a_full_disk_publishes_nothing_and_keeps_what_is_finished(
             ingest([log], str(out), CONFIG, report=fill)
     finally:
         for worker, limits in limited.items():
-            if worker.is_running():
+            with suppress(psutil.NoSuchProcess):
                 worker.rlimit(resource.RLIMIT_FSIZE, limits)
     assert not out.exists()
     before = parts_on_disk(out)
@@ -101,8 +104,8 @@ def test_a_full_disk_publishes_nothing_and_keeps_what_is_finished(
 
 def workers() -> list[psutil.Process]:
     """The processes in which tasks run."""
-    below = psutil.Process().children(recursive=True)
-    return [process for process in below if process.name().startswith("ray::") and "Agent" not in process.name()]
+    titles = titles_below()
+    return [process for process, title in titles.items() if title.startswith("ray::") and "Agent" not in title]
 
 
 def ingest_by_itself(log: str, out: str) -> None:

@@ -41,7 +41,7 @@ def test_only_one_at_a_time(tmp_path: Path) -> None:
     for counter in counters:
         counter.start()
     for counter in counters:
-        counter.join(60)
+        counter.join(PATIENCE_SECONDS)
     assert [counter.exitcode for counter in counters] == [0] * PROCESSES
     assert int((tmp_path / "number").read_text()) == PROCESSES * TURNS
     assert not (tmp_path / LOCK).exists()

@@ -116,10 +116,10 @@ def test_histories_that_leave_no_room(tmp_path: Path, perturbed: Perturb) -> Non
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--noise", "1.5"], "--noise must lie in 0 … 1, it is 1.5."),
-        (["--noise", "nan"], "--noise must lie in 0 … 1, it is nan."),
-        (["--noise", "0.1", "--remove", "1"], "--remove must be at least 0 and below 1, it is 1."),
-        (["--noise", "0.1", "--remove", "-0.1"], "--remove must be at least 0 and below 1, it is -0.1."),
+        (["--noise", "1.5"], "The noise must lie in 0 … 1, it is 1.5 (--noise)."),
+        (["--noise", "nan"], "The noise must lie in 0 … 1, it is nan (--noise)."),
+        (["--noise", "0.1", "--remove", "1"], "to remove must be at least 0 and below 1, it is 1 (--remove)."),
+        (["--noise", "0.1", "--remove", "-0.1"], "to remove must be at least 0 and below 1, it is -0.1 (--remove)."),
         ([], "'--noise'"),
     ],
 )

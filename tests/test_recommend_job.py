@@ -120,15 +120,18 @@ def test_a_history_of_a_million_items(
         (["--k", "-1"], "k must lie in 1 … 60, the number of items; it is -1 (--k)."),
         (["--k", "1000000000"], "k must lie in 1 … 60, the number of items; it is 1,000,000,000 (--k)."),
         (["--data", "{dataset}"], "either --data or --histories."),
-        (["--user", "customer"], "log.parquet has no column customer (--user), it has: user_id, item_id, number."),
+        (["--user", "customer"], "log.parquet has no column customer, it has: user_id, item_id, number (--user)."),
         (["--item", "number"], "The log's item ids (number) are int64, those of {model} are string."),
-        (["--allow", "{lists}/strange.txt"], "--allow leave none of the model's 60 items to recommend."),
-        (["--allow", "{lists}/few.txt", "--deny", "{lists}/few.txt"], "--allow and --deny leave none of the"),
-        (["--deny", "{lists}/numbers.parquet"], "numbers.parquet (--deny) has item ids of type int64, the model's are"),
+        (["--allow", "{lists}/strange.txt"], "The lists leave none of the model's 60 items to recommend (--allow)."),
+        (["--allow", "{lists}/few.txt", "--deny", "{lists}/few.txt"], "items to recommend (--allow, --deny)."),
+        (
+            ["--deny", "{lists}/numbers.parquet"],
+            "has item ids of type int64, the model's are string (--deny).",
+        ),
         (["--deny", "{lists}/two.csv"], "two.csv must have one column, of item ids; it has: item, price."),
         (["--allow", "{lists}/two.parquet"], "two.parquet must have one column, of item ids; it has: item, price."),
         (["--allow", "{lists}/nothing.txt"], "There is no file at {lists}/nothing.txt (--allow)."),
-        (["--allow", "{lists}/torn.parquet"], "torn.parquet (--allow) is not a list of ids like the model's (string)"),
+        (["--allow", "{lists}/torn.parquet"], "torn.parquet is not a list of ids like the model's (string)"),
     ],
 )
 def test_refuses_in_one_sentence(

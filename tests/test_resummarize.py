@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from infrec.jobs.cli import main
 from infrec.pipeline.cluster import Cluster
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.ingest import IngestConfig, Split, ingest
+from infrec.pipeline.storage.lock import GUARD, LOCK
 from tests.naive_ingest import as_naive
 from tests.nightly import NOW, Nights
 from tests.patience import PATIENCE_SECONDS
@@ -245,10 +249,18 @@ def test_a_state_in_an_unknown_place(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_two_at_once(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:
     nights.write(1)
     command = [sys.executable, "-m", "jobs", *nights.command, "--json", "--cpus", "1"]
-    runs = [subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
-    outcomes = [run.communicate(timeout=PATIENCE_SECONDS) for run in runs]
-    assert sorted(run.returncode for run in runs) == [0, 4], outcomes
+    settings: dict[str, Any] = {"cwd": REPOSITORY, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    first = subprocess.Popen(command, **settings)
+    while not (nights.state / LOCK).exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    with (nights.state / GUARD).open("ab") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # it is not just looking at the lock
+        first.send_signal(signal.SIGSTOP)  # so that the second one meets it at work, however slow the machine
+    second = subprocess.run(command, timeout=PATIENCE_SECONDS, **settings)
+    first.send_signal(signal.SIGCONT)
+    _, errors = first.communicate(timeout=PATIENCE_SECONDS)
+    assert (first.returncode, second.returncode) == (0, 4), errors + second.stderr
     assert nights.versions == ["000001", "000002"]
     assert [row["decision"] for row in nights.history(capsys)] == ["published", "published"]
-    (refusal,) = (errors.decode() for run, (_, errors) in zip(runs, outcomes, strict=True) if run.returncode == 4)
-    assert "is being changed by run " in refusal
+    assert "is being changed by run " in second.stderr

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,10 @@ def _metrics() -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 def _until(ask: Callable[[], Any], right: Callable[[Any], bool]) -> Any:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not right(answer := ask()):
-        assert time.monotonic() < deadline, f"it did not come to that: {answer}"
+    answer: Any = None
+    while time.monotonic() < deadline:
+        with suppress(OSError):  # the agent is not up yet, or busy
+            if right(answer := ask()):
+                return answer
         time.sleep(0.2)
-    return answer
+    raise AssertionError(f"it did not come to that: {answer}")

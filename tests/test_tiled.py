@@ -19,6 +19,7 @@ from infrec.pipeline.data import Dataset
 from infrec.pipeline.models import VALIDATION, load_recommender
 from infrec.pipeline.storage import Artefact, Kind
 from tests.builders import split_matrix, taste_dataset, taste_matrix, write_dataset
+from tests.killing import titles_below
 from tests.models import NONE, checksums, fit
 from tests.nodes import answer_of, by_itself, session_on_nodes
 from tests.patience import PATIENCE_SECONDS
@@ -171,8 +172,7 @@ def test_values_that_look_alike_are_candidates_of_their_own(dataset: Dataset, po
 
 
 def actors() -> list[psutil.Process]:
-    below = psutil.Process().children(recursive=True)
-    return [process for process in below if PoolActor.__name__ in process.name()]
+    return [process for process, title in titles_below().items() if PoolActor.__name__ in title]
 
 
 def fit_until_killed(dataset: str, out: str) -> None:

@@ -1,8 +1,8 @@
-"""The dataset, and what is made of it without a model.
+"""The dataset artefact, and everything around it that needs no model.
 
-`dataset` is who interacted with what, `additions` what its users gained since, `user_blocks` the users in blocks that
-are scored at once. `catalogue` and `item_lists` find items by id; `generate` makes a synthetic log, `perturb` a noisy
-dataset.
+`dataset` reads who interacted with which items. `additions` holds the interactions that users gained after their shard
+was written. `user_blocks` deals users out to blocks that are scored at once. `catalogue` and `item_lists` find items by
+id. `generate` writes a synthetic log, and `perturb` a noisy dataset.
 """
 
 from infrec.pipeline.data.catalogue import known_index
@@ -23,7 +23,7 @@ from infrec.pipeline.data.dataset import (
 from infrec.pipeline.data.generate import GenerateConfig, generate_log
 from infrec.pipeline.data.item_lists import Offer
 from infrec.pipeline.data.perturb import PerturbConfig, perturb_dataset
-from infrec.pipeline.data.user_blocks import USER_BLOCK, UserBlock, score_blocks, user_blocks
+from infrec.pipeline.data.user_blocks import USER_BLOCK, UserBlock, judging_threads, score_block, user_blocks
 
 __all__ = [
     "ITEMS",
@@ -40,11 +40,12 @@ __all__ = [
     "csr_of",
     "generate_log",
     "judging_rows",
+    "judging_threads",
     "known_index",
     "lists_of",
     "numbers",
     "perturb_dataset",
-    "score_blocks",
+    "score_block",
     "shard_name",
     "training_lists",
     "user_blocks",

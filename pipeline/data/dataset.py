@@ -1,13 +1,13 @@
-"""The dataset artefact: who interacted with what, split into train, validation and test.
+"""The dataset artefact: who interacted with which items, split into train, validation and test.
 
     items.parquet        item_id (as it came in), train_count (int64); the row number is the item index
     users-00000.parquet  user_id (as it came in), held_out (bool), train, validation, test (list<int32>, sorted
     users-00001.parquet  item indices); one file a shard, users sorted by id within it
     …
-    additions-00000.parquet …  what each shard's users gained since: `pipeline.data.additions`
+    additions-00000.parquet …  interactions that each shard's users gained later: see `pipeline.data.additions`
 
-`held_out` users (strong generalisation) are never trained on: their `train` list is the context they are recommended
-from. Everyone else is trained on. At validation the context is `train`; at test it is `train` and `validation`.
+`held_out` users (strong generalisation) are never trained on: their `train` list is the context of recommendations.
+All other users are trained on. At validation the context is `train`; at test it is `train` and `validation`.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from infrec.pipeline.storage import Artefact, Kind, Location, Manifest
 ITEMS = "items.parquet"
 PARTS = ("train", "validation", "test")
 OF_ADDITIONS = ("additions", "shard_users")
-"""Counts of a dataset that has grown since its shards were written: interactions in additions, users of each shard."""
+"""Counts that only a dataset with additions has: the interactions in additions, and the users of each shard."""
 COLUMNS = ("user_id", "held_out", *PARTS)
 
 
 def shard_name(index: int) -> str:
+    """Return the name of a shard's file."""
     return f"users-{index:05d}.parquet"
 
 
 @dataclass(frozen=True)
 class Histories:
-    """Some users' interactions: a shard of a dataset, or several shards one after another.
+    """The interactions of some users: a shard of a dataset, or several shards one after another.
 
-    The three matrices are binary CSR, users × items, float32 ones, column indices sorted within rows.
+    The three matrices are binary CSR, users × items, with float32 ones. Column indices are sorted within rows.
     """
 
     user_ids: pa.Array
@@ -53,7 +54,7 @@ class Histories:
 
     @classmethod
     def of(cls, table: pa.Table, num_items: int) -> Histories:
-        """From a `users-*.parquet` table."""
+        """Make the histories from a `users-*.parquet` table."""
         return cls(
             user_ids=table["user_id"].combine_chunks(),
             held_out=numbers(table["held_out"].cast(pa.uint8())).astype(bool),
@@ -75,11 +76,11 @@ class Histories:
         )
 
     def training_matrix(self) -> sp.csr_array:
-        """The users that models are trained on (all that are not held out) × items."""
+        """Return the matrix of the users that models are trained on (all that are not held out) × items."""
         return self.train[~self.held_out] if self.held_out.any() else self.train
 
     def context(self, part: str) -> sp.csr_array:
-        """What is known of each user when `part` ("validation" or "test") is predicted."""
+        """Return the matrix of the items that are known when `part` ("validation" or "test") is predicted."""
         if part == "validation":
             return self.train
         union = sp.csr_array(self.train + self.validation)
@@ -87,13 +88,13 @@ class Histories:
         return union
 
     def truth(self, part: str) -> sp.csr_array:
-        """What is to be predicted in `part` ("validation" or "test")."""
+        """Return the matrix of the items to predict in `part` ("validation" or "test")."""
         return self.validation if part == "validation" else self.test
 
 
 @dataclass(frozen=True)
 class ShardSlice:
-    """Some consecutive users of a shard: a piece of work of a size that does not depend on the shards."""
+    """A slice: some consecutive users of a shard. Its size does not depend on the sizes of the shards."""
 
     shard: int
     users: slice
@@ -104,20 +105,20 @@ class ShardSlice:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A published dataset, open for reading. Picklable; shards are read where they are needed."""
+    """A published dataset, open for reading. It can be pickled. Each process reads the shards that it needs."""
 
     artefact: Artefact
     in_store: tuple[ray.ObjectRef, ...] = ()
-    """Each shard's table in Ray's object store, where `shared` has put it."""
+    """Each shard's table in Ray's object store, if `shared` has put it there."""
 
     @classmethod
     def open(cls, uri: str | Location) -> Dataset:
         return cls(Artefact.open(uri, Kind.DATASET))
 
     def shared(self) -> Dataset:
-        """The same, read once: processes find its shards in their node's object store, and look at one copy of them.
+        """Read all shards once into Ray's object store. The processes of a node then look at one copy of them.
 
-        To be called inside `ray_session`, by a process that lives as long as the others read: the store keeps what its
+        Call this inside `ray_session`, in a process that lives as long as the others read: the store keeps what its
         owner put there, whichever other nodes are lost.
         """
         shards = range(self.num_shards)
@@ -150,15 +151,15 @@ class Dataset:
         return "additions" in self.manifest.counts
 
     def counts_of_whole_shards(self) -> dict[str, Any]:
-        """The manifest's counts, as they are once every shard is written anew."""
+        """Return the manifest's counts as they will be once every shard is written anew."""
         return {name: count for name, count in self.manifest.counts.items() if name not in OF_ADDITIONS}
 
     def items(self) -> pa.Table:
-        """item_id, train_count; row i is item index i."""
+        """Return the table of items (item_id, train_count). Row i is item index i."""
         return self.artefact.table(ITEMS)
 
     def shard_table(self, index: int, columns: Sequence[str] = COLUMNS) -> pa.Table:
-        """Some columns of a shard's users with all that they gained: every reader of shards comes through here."""
+        """Return some columns of a shard's users, additions merged in. Every reader of shards calls this method."""
         if self.in_store:
             table: pa.Table = ray.get(self.in_store[index])
             return table.select(list(columns))
@@ -166,7 +167,7 @@ class Dataset:
         return shard if addition is None else with_additions(shard, addition)
 
     def layers(self, index: int, columns: Sequence[str] = COLUMNS) -> tuple[pa.Table, pa.Table | None]:
-        """Some columns of a shard as it was written, and what was added since, if anything."""
+        """Return some columns of a shard as it was written, and of its additions (None if it has none)."""
         shard = self.artefact.table(shard_name(index), columns=list(columns))
         if additions_name(index) not in self.manifest.files:
             return shard, None
@@ -182,11 +183,11 @@ class Dataset:
 
     @property
     def mean_train_interactions(self) -> float:
-        """Of the users that models are trained on."""
+        """The mean number of train interactions of the users that models are trained on."""
         return float(pc.sum(self.items()["train_count"]).as_py() or 0) / max(1, self.num_training_users)
 
     def part(self, index: int, parts: int) -> list[ShardSlice]:
-        """The index-th of `parts` runs of users, in dataset order and of equal length up to one user."""
+        """Return the index-th of `parts` runs of users, in dataset order. Their lengths differ by at most one user."""
         start, stop = (self.num_users * bound // parts for bound in (index, index + 1))
         cuts: list[ShardSlice] = []
         first = 0
@@ -198,11 +199,11 @@ class Dataset:
         return cuts
 
     def table(self, cut: ShardSlice, columns: list[str]) -> pa.Table:
-        """Some columns of a slice of a shard."""
+        """Return some columns of a slice of a shard."""
         return self.shard_table(cut.shard, columns)[cut.users]
 
     def slices(self, users: int) -> list[ShardSlice]:
-        """The whole dataset in order, cut into slices of up to `users` users that do not cross shards."""
+        """Cut the whole dataset, in order, into slices of up to `users` users that do not cross shards."""
         return [
             ShardSlice(shard, slice(start, min(start + users, size)))
             for shard, size in enumerate(self.shard_sizes())
@@ -210,7 +211,7 @@ class Dataset:
         ]
 
     def shard_sizes(self) -> Iterator[int]:
-        """Users of every shard, from the files' footers; of a dataset that has grown, from the manifest."""
+        """Yield every shard's number of users: from the files' footers, or from the manifest if there are additions."""
         if self.has_additions:
             yield from self.manifest.counts["shard_users"]
             return
@@ -220,15 +221,15 @@ class Dataset:
                 yield int(pq.read_metadata(source).num_rows)
 
     def training_matrix(self) -> sp.csr_array:
-        """The users that models are trained on (all that are not held out), in shard order, × items."""
+        """Return the matrix of the users that models are trained on (all that are not held out), in shard order."""
         return self.histories().training_matrix()
 
     def training_sizes(self) -> Int[np.ndarray, " users"]:
-        """How many train interactions each row of `training_matrix` has, from one shard after another."""
+        """Return how many train interactions each row of `training_matrix` has. This reads one shard at a time."""
         return np.concatenate([pc.list_value_length(lists).to_numpy() for lists in self._training_lists()])
 
     def training_rows(self, users: Int[np.ndarray, " chosen"]) -> sp.csr_array:
-        """These (distinct) rows of `training_matrix`, in this order, from one shard after another."""
+        """Return these (distinct) rows of `training_matrix`, in this order. This reads one shard at a time."""
         order = np.argsort(users)
         ascending = users[order]
         lists: list[pa.ListArray] = []
@@ -240,41 +241,42 @@ class Dataset:
         return csr_of(pa.chunked_array(lists), self.num_items)[np.argsort(order)]
 
     def _training_lists(self) -> Iterator[pa.ListArray]:
-        """Of every shard the train lists of the users that models are trained on."""
+        """Yield each shard's train lists of the users that models are trained on."""
         for index in range(self.num_shards):
             yield training_lists(self.shard_table(index, ["held_out", "train"]))
 
     def histories(self) -> Histories:
-        """All users, in shard order: for datasets whose sparse interactions fit in memory."""
+        """Return all users in shard order, for datasets whose sparse interactions fit in memory."""
         tables = [self.shard_table(index) for index in range(self.num_shards)]
         return Histories.of(pa.concat_tables(tables), self.num_items)
 
 
 def training_lists(table: pa.Table) -> pa.ListArray:
-    """The train lists of a shard's users that are not held out."""
+    """Return the train lists (list<int32>) of a shard's users that are not held out."""
     trained = np.flatnonzero(~table["held_out"].to_numpy())
     return table["train"].combine_chunks().take(pa.array(trained))
 
 
 def judging_rows(table: pa.Table) -> Int[np.ndarray, " users"]:
-    """The rows with something to predict on validation."""
+    """Return the rows of a shard's users that have something to predict on validation."""
     return np.flatnonzero(pc.list_value_length(table["validation"]).to_numpy())
 
 
 def by_shard(positions: Int[np.ndarray, " chosen"], sizes: Sequence[int]) -> list[np.ndarray]:
-    """The (ascending) positions that fall into each shard, counted from its first."""
+    """Split ascending positions of users by shard (of `sizes` users), and count them from the shard's first user."""
     stops = np.cumsum(sizes)
     parts = np.split(positions, np.searchsorted(positions, stops[:-1]))
     return [part - (stop - size) for part, stop, size in zip(parts, stops, sizes, strict=True)]
 
 
 def numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """A numeric column without nulls, copied. `to_numpy` would load pandas: a quarter of a second in every actor."""
+    """Return a copy of a numeric column without nulls."""
+    # `to_numpy` would load pandas, which takes a quarter of a second in every actor
     return np.array(np.from_dlpack(column.combine_chunks()))
 
 
 def csr_of(column: pa.ChunkedArray, num_items: int) -> sp.csr_array:
-    """Binary CSR, users × items, from a column of lists of item indices."""
+    """Return binary CSR, users × items (float32), from a column of lists of item indices."""
     lengths = numbers(pc.list_value_length(column))
     indptr = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=indptr[1:])
@@ -288,5 +290,5 @@ def csr_of(column: pa.ChunkedArray, num_items: int) -> sp.csr_array:
 
 
 def lists_of(matrix: sp.csr_array) -> pa.ListArray:
-    """The inverse of `csr_of`: each row's item indices as list<int32>."""
+    """Invert `csr_of`: return each row's item indices as list<int32>."""
     return pa.ListArray.from_arrays(matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32))

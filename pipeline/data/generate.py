@@ -1,10 +1,8 @@
-"""Synthetic logs: long-tailed users and items with a taste that a model can learn, of any size, made in
-parallel.
+"""Synthetic logs of any size, made in parallel: users and items are long-tailed, with a taste that a model can learn.
 
-Whatever is measured on such a log is to be called synthetic. A user likes two of the genres and otherwise
-follows the crowd; an item belongs to one genre and appears, less, in a second. So the matrix of interaction
-probabilities has the rank of the number of genres, and knowing some of a user's items tells much about the
-others.
+Call whatever is measured on such a log synthetic. A user likes two of the genres and otherwise follows the crowd. An
+item belongs to one genre and appears, less often, in a second. So the matrix of interaction probabilities has the rank
+of the number of genres, and some of a user's items tell much about the others.
 """
 
 from __future__ import annotations
@@ -30,37 +28,39 @@ from infrec.pipeline.storage import (
 
 ROWS_A_FILE = 1 << 20
 GENRES = 12
-OWN_GENRE, SECOND_GENRE = 0.5, 0.8  # of a uniform draw: below 0.5 the first genre, up to 0.8 the second
-ACTIVITY_SIGMA = 1.1  # of the lognormal number of interactions of a user: ML-1M's is 1.0, Netflix's 1.3
-HEAD = 0.01  # of the items are about equally popular (Zipf-Mandelbrot): no item is in every history
-QUANTILES = 1 << 16  # resolution of the tabulated inverse distributions
+OWN_GENRE, SECOND_GENRE = 0.5, 0.8  # a uniform draw below 0.5 takes the user's first genre, below 0.8 the second
+ACTIVITY_SIGMA = 1.1  # the sigma of a user's lognormal number of interactions: it is 1.0 in ML-1M, 1.3 in Netflix
+HEAD = 0.01  # this share of the items is about equally popular (Zipf-Mandelbrot): no item is in every history
+QUANTILES = 1 << 16  # the resolution of the tabulated inverse distributions
 FIRST_SECOND, SECONDS = 1_600_000_000, 365 * 86_400  # a year of UNIX time
-_SHARED_STREAM = 2**32 - 1  # the random stream of what all files have in common; file i has stream i
+_SHARED_STREAM = 2**32 - 1  # the random stream for everything that all files share; file i has stream i
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
-    """The size and character of a synthetic log."""
+    """The size and character of a synthetic log. Raises `InputError` for values out of range."""
 
     rows: int
     users: int
     items: int
     seed: int = 0
     string_ids: bool = False
-    """`user-0000042` instead of 42."""
+    """Whether ids are strings such as `user-0000042` instead of integers such as 42."""
     dirt: float = 0.0
     """The fraction of rows with a defect: a null user, a null item, a NaN rating or an exact duplicate."""
     files: int | None = None
-    """None: a file for each million rows."""
+    """The number of files. None: a file for each million rows."""
 
     def __post_init__(self) -> None:
-        for option, value in {"--rows": self.rows, "--users": self.users, "--items": self.items}.items():
+        for setting, value in {"rows": self.rows, "users": self.users, "items": self.items}.items():
             if value < 1:
-                raise InputError(f"{option} must be at least 1, it is {value}.")
+                raise InputError(f"The number of {setting} must be at least 1, it is {value}.", setting)
         if self.files is not None and not 1 <= self.files <= self.rows:
-            raise InputError(f"--files must be between 1 and --rows, it is {self.files}.")
+            raise InputError(
+                f"The number of files must be between 1 and the number of rows, it is {self.files}.", "files", "rows"
+            )
         if not 0 <= self.dirt < 1:
-            raise InputError(f"--dirt must be a fraction from 0 to below 1, it is {self.dirt}.")
+            raise InputError(f"The dirt must be a fraction from 0 to below 1, it is {self.dirt}.", "dirt")
 
     @property
     def num_files(self) -> int:
@@ -72,23 +72,22 @@ class GenerateConfig:
 
 @dataclass(frozen=True)
 class _World:
-    """What all files of a log have in common: tables that turn uniform numbers into users and items."""
+    """The tables that all files of a log share. They turn uniform numbers into users and items."""
 
     user_at: np.ndarray
-    """int32: a user for every quantile of activity, each user at least once."""
+    """int32: a user for every quantile of activity. Each user appears at least once."""
     genres_of_user: np.ndarray
     """int8 [users, 2]: the two genres that a user likes."""
     item_at: np.ndarray
-    """int32 [GENRES + 1, QUANTILES]: an item for every quantile of a genre; last, of the crowd."""
+    """int32 [GENRES + 1, QUANTILES]: an item for every quantile of a genre. The last row is the crowd's."""
 
 
 def generate_log(out: str, config: GenerateConfig, *, overwrite: bool = False, report: Report = silent) -> Artefact:
-    """Write a synthetic log of Parquet files with the columns user_id, item_id, rating (1 to 5) and
-    timestamp.
+    """Write a synthetic log of Parquet files with the columns user_id, item_id, rating (1 to 5) and timestamp.
 
-    To be called inside `ray_session`. The bytes follow from the configuration alone; a killed run goes on after the
-    files that it had finished. File i holds the i-th stretch of time; pairs of user and item may come back, as they
-    do in real logs.
+    Call this inside `ray_session`. The bytes follow from the configuration alone. A killed run goes on after the files
+    that it had finished. File i holds the i-th stretch of time. Pairs of user and item may come back, as they do in
+    real logs.
     """
     writer = ArtefactWriter(out, Kind.LOG, purpose=asdict(config), overwrite=overwrite)
     world = _world(config)
@@ -121,7 +120,7 @@ def _world(config: GenerateConfig) -> _World:
 
 
 def _inverse(weights: np.ndarray) -> np.ndarray:
-    """int32 [QUANTILES]: the index at each quantile of a discrete distribution."""
+    """Return the index at each quantile of a discrete distribution: int32 [QUANTILES]."""
     reached = np.cumsum(weights)
     middles = (np.arange(QUANTILES) + 0.5) / QUANTILES * reached[-1]
     indices: np.ndarray = np.searchsorted(reached, middles).astype(np.int32)
@@ -129,7 +128,7 @@ def _inverse(weights: np.ndarray) -> np.ndarray:
 
 
 def _write_file(index: int, staging: Location, world: _World, config: GenerateConfig) -> tuple[int, FileRecord]:
-    """A task: write a file of the log, unless it is there and whole."""
+    """Write a file of the log, unless it is there and whole: the body of a task."""
     if stored := finished(staging, _file_name(index)):
         return index, stored[1]
     content = parquet_bytes(_table(index, world, config))
@@ -149,7 +148,7 @@ def _table(index: int, world: _World, config: GenerateConfig) -> pa.Table:
     liked = mood < SECOND_GENRE
     genre[~liked] = GENRES
     item = world.item_at[genre, random.integers(QUANTILES, size=rows, dtype=np.uint16)]
-    # What one likes one rates 3 to 5, what one tries 1 to 4.
+    # A user rates items of the liked genres 3 to 5, and other items 1 to 4
     rating = 1 + 2 * liked + random.integers(np.where(liked, 3, 4), dtype=np.int8)
     start = index * SECONDS // config.num_files
     stop = max(start + 1, (index + 1) * SECONDS // config.num_files)
@@ -176,7 +175,7 @@ def _table(index: int, world: _World, config: GenerateConfig) -> pa.Table:
 
 
 def _ids(index: np.ndarray, missing: np.ndarray, what: str, number: int, as_strings: bool) -> pa.Array:
-    """The ids of `index`: int64, or strings of equal length such as `user-0042`."""
+    """Return the ids of `index`: int64, or strings of equal length such as `user-0042`."""
     if not as_strings:
         return pa.array(index.astype(np.int64), mask=missing)
     digits = len(str(number - 1))

@@ -1,6 +1,6 @@
-"""Lists of item ids: what may be recommended, and what may not.
+"""Lists of item ids: the items that may be recommended, and the items that may not.
 
-A list is a file with one column: Parquet, CSV with a header, or text with an id a line.
+A list is a file with one column: Parquet, CSV with a header, or text with one id a line.
 """
 
 from __future__ import annotations
@@ -25,52 +25,53 @@ class Offer:
     """The items of a catalogue that may be recommended."""
 
     allowed: Int[np.ndarray, " allowed"] | None
-    """Item indices, ascending; None: all."""
+    """The indices of the allowed items, ascending. None: all items."""
     unknown: int
-    """Ids of the lists that are not in the catalogue."""
+    """The number of ids in the lists that are not in the catalogue."""
 
     @property
     def fingerprint(self) -> str:
-        """Equal if and only if the allowed items are."""
+        """The fingerprint of the allowed items. Two fingerprints are equal if and only if the allowed items are."""
         return fingerprint([None if self.allowed is None else self.allowed.tolist()])
 
     @classmethod
     def of(cls, catalogue: pa.Array, *, allow: str | None, deny: str | None) -> Offer:
-        """The items of `catalogue` (ids in index order) that the list at `allow` has and the one at `deny` has not.
+        """Return the items of `catalogue` that are in the list at `allow` and not in the list at `deny`.
 
-        Raises `InputError` for a file that is no such list, for ids of another type and where no item is left.
+        `catalogue` has the ids in index order. Raises `InputError` if a file is no such list, if its ids are of another
+        type, or if no item is left.
         """
         may = np.ones(len(catalogue), dtype=bool)
         unknown = 0
-        for uri, option in ((allow, "--allow"), (deny, "--deny")):
+        for uri, setting in ((allow, "allow"), (deny, "deny")):
             if uri is not None:
-                ids = _read(uri, option, catalogue.type).unique()
+                ids = _read(uri, setting, catalogue.type).unique()
                 listed = known_index(catalogue, ids) >= 0
                 unknown += len(ids) - int(np.count_nonzero(listed))
-                may &= listed if option == "--allow" else ~listed
+                may &= listed if setting == "allow" else ~listed
         if not may.any():
-            options = " and ".join(name for name, uri in (("--allow", allow), ("--deny", deny)) if uri is not None)
-            raise InputError(f"{options} leave none of the model's {len(may):,} items to recommend.")
+            settings = [setting for setting, uri in (("allow", allow), ("deny", deny)) if uri is not None]
+            raise InputError(f"The lists leave none of the model's {len(may):,} items to recommend.", *settings)
         return cls(allowed=None if may.all() else np.flatnonzero(may), unknown=unknown)
 
 
-def _read(uri: str, option: str, type_: pa.DataType) -> pa.Array:
-    """The ids in a list, as strings or integers like those of the catalogue, which are of `type_`."""
+def _read(uri: str, setting: str, type_: pa.DataType) -> pa.Array:
+    """Return the ids in a list, as strings or integers like those of the catalogue, which are of `type_`."""
     location = Location.of(uri)
     if not location.info().is_file:
-        raise InputError(f"There is no file at {location} ({option}).")
+        raise InputError(f"There is no file at {location}.", setting)
     wanted = type_ if pa.types.is_string(type_) or pa.types.is_uint64(type_) else pa.int64()
     try:
         if location.name.lower().endswith(_PARQUET):
             ids = _parquet_column(location)
             if pa.types.is_primitive(ids.type) != pa.types.is_primitive(wanted):
-                raise InputError(f"{location} ({option}) has item ids of type {ids.type}, the model's are {type_}.")
+                raise InputError(f"{location} has item ids of type {ids.type}, the model's are {type_}.", setting)
         else:
             ids = _text_column(location)
         return ids.cast(wanted)
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{location} ({option}) is not a list of ids like the model's ({type_}): {reason}.") from error
+        raise InputError(f"{location} is not a list of ids like the model's ({type_}): {reason}.", setting) from error
 
 
 def _parquet_column(location: Location) -> pa.Array:

@@ -1,7 +1,7 @@
-"""A dataset with noise in it: false interactions among the training users' own, and true ones taken away.
+"""A dataset with noise: training users get false interactions among their own, and lose some of their true ones.
 
-What a method makes of a perturbed dataset is evaluated on the true one: its users, items, shards, validation and test
-parts are the same. Each shard is a task of its own, random only in (seed, shard).
+A method that learns from a perturbed dataset is evaluated on the true one. Both have the same users, items, shards,
+validation and test parts. Each shard is a task of its own, whose random numbers follow from (seed, shard) only.
 """
 
 from __future__ import annotations
@@ -19,25 +19,28 @@ from infrec.pipeline.storage import ArtefactWriter, FileRecord, InputError, Loca
 
 @dataclass(frozen=True, kw_only=True)
 class PerturbConfig:
-    """How much is added and taken away, as parts of each training user's train interactions."""
+    """The rates of noise, as fractions of each training user's train interactions.
+
+    Raises `InputError` for values out of range.
+    """
 
     noise: float = 0.0
-    """False interactions: uniform among the items that the user has in no part."""
+    """The rate of false interactions. They are drawn uniformly from the items that the user has in no part."""
     remove: float = 0.0
-    """True interactions that are taken away, never the last one."""
+    """The rate of true interactions that are taken away. A user's last one is never taken."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise <= 1:
-            raise InputError(f"--noise must lie in 0 … 1, it is {self.noise:g}.")
+            raise InputError(f"The noise must lie in 0 … 1, it is {self.noise:g}.", "noise")
         if not 0 <= self.remove < 1:
-            raise InputError(f"--remove must be at least 0 and below 1, it is {self.remove:g}.")
+            raise InputError(f"The fraction to remove must be at least 0 and below 1, it is {self.remove:g}.", "remove")
 
 
 def perturb_dataset(
     dataset: Dataset, writer: ArtefactWriter, config: PerturbConfig, *, report: Report = silent
 ) -> Dataset:
-    """Publish the perturbed dataset. To be called inside `ray_session`."""
+    """Publish the perturbed dataset and return it. Call this inside `ray_session`."""
     files: dict[str, FileRecord] = {}
     train_counts = np.zeros(dataset.num_items, np.int64)
     added = removed = 0
@@ -85,7 +88,7 @@ def _write_shard(index: int, dataset: Dataset, staging: Location, config: Pertur
 
 
 def _perturbed(histories: Histories, config: PerturbConfig, rng: np.random.Generator) -> tuple[sp.csr_array, int, int]:
-    """The train matrix with noise, and how many interactions were added and removed."""
+    """Return the train matrix with noise, and how many interactions were added and removed."""
     touched = sp.csr_array(histories.train + histories.validation + histories.test)
     touched.sort_indices()
     counts = np.diff(histories.train.indptr)
@@ -107,7 +110,7 @@ def _perturbed(histories: Histories, config: PerturbConfig, rng: np.random.Gener
 
 
 def _rounded(expected: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Whole numbers with these expectations: rounded up as often as the fraction says."""
+    """Return whole numbers with these expectations: each is rounded up as often as its fraction says."""
     return np.floor(expected + rng.random(len(expected))).astype(np.int64)
 
 
@@ -116,6 +119,6 @@ def _row(matrix: sp.csr_array, user: int) -> np.ndarray:
 
 
 def _outside(touched: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """The items of these ranks among those that are not in `touched`, which is sorted."""
-    # Before the k-th touched item there are touched[k] − k others
+    """Return the items of these ranks among all items that are not in `touched`, which is sorted."""
+    # There are touched[k] − k untouched items before the k-th touched one
     return ranks + np.searchsorted(touched - np.arange(len(touched)), ranks, side="right")

@@ -1,4 +1,4 @@
-"""Users of a dataset in blocks: so many are scored and judged at once."""
+"""The users of a dataset in blocks. The users of a block are scored and judged at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infrec.kernels.metrics import BlockMetrics, block_metrics, sample_negatives
 from infrec.pipeline.data.dataset import Histories
 
 USER_BLOCK = 512
-"""Users that are scored at once: enough for a GEMM at full rate, few enough that a block × items is small."""
+"""The number of users in a block: enough for a GEMM at full rate, few enough that a block × items matrix is small."""
 
 
 @dataclass(frozen=True)
@@ -21,24 +21,27 @@ class UserBlock:
     """Up to `USER_BLOCK` users that have something to predict."""
 
     number: int
-    """Position in the dataset: keys the sampled negatives."""
+    """The block's position in the dataset. It keys the sampled negatives."""
     rows: Int[np.ndarray, " users"]
-    """Which rows of the histories these users are."""
+    """The users' rows in the histories."""
     context: sp.csr_array
     truth: sp.csr_array
     known: sp.csr_array
-    """Everything that the users ever touched: no negative is taken from it."""
+    """All items that the users ever touched. No negative is taken from them."""
 
     def metrics(
         self, scores: Float[np.ndarray, "users items"], weights: Float[np.ndarray, " items"], seed: int
     ) -> BlockMetrics:
-        """The block's share of the metrics; overwrites the scores of seen items."""
+        """Return the block's share of the metrics. This overwrites the scores of seen items."""
         negatives = sample_negatives(self.known, seed=seed, block=self.number)
         return block_metrics(scores, seen=self.context, truth=self.truth, negatives=negatives, weights=weights)
 
 
 def user_blocks(histories: Histories, part: str, *, first: int = 0) -> list[UserBlock]:
-    """The users with a truth set in `part` ("validation" or "test"), in order, in blocks numbered from `first`."""
+    """Return blocks of the users that have something to predict in `part` ("validation" or "test").
+
+    The users keep their order. The blocks are numbered from `first`.
+    """
     context, truth = histories.context(part), histories.truth(part)
     known = sp.csr_array(histories.train + histories.validation + histories.test)
     users = np.flatnonzero(np.diff(truth.indptr))
@@ -48,6 +51,14 @@ def user_blocks(histories: Histories, part: str, *, first: int = 0) -> list[User
     ]
 
 
-def score_blocks(users: int, items: int) -> int:
-    """A block's dual weights, its scores in both memory orders, a partition of them and two masks, for each thread."""
-    return (os.cpu_count() or 1) * USER_BLOCK * (4 * users + (4 * 3 + 2) * items)
+def judging_threads(judged: int) -> int:
+    """Return how many blocks of `judged` users are scored at the same time: one on each core of this process."""
+    return min(len(os.sched_getaffinity(0)), -(-judged // USER_BLOCK))
+
+
+def score_block(rows: int, items: int) -> int:
+    """Return the bytes that one block takes while it is scored by dual coefficients of shape `rows` × `items`.
+
+    A block has its dual weights, its scores in both memory orders, a partition of them, and two masks.
+    """
+    return USER_BLOCK * (4 * rows + (4 * 3 + 2) * items)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from infrec.pipeline.cluster import COPIES, DRIVER, INTERACTION, WORKER, Plan, pool_size
-from infrec.pipeline.data import Dataset, score_blocks
+from infrec.pipeline.data import Dataset, score_block
 from infrec.pipeline.distillation.config import DistillConfig
 
 _COMPILED = 100_000_000
@@ -48,7 +46,7 @@ def plan_summary(
     matrix = 4 * budget * items
     shard = COPIES * INTERACTION * interactions // max(shards, 1)
     histories = COPIES * INTERACTION * interactions * held // max(users, 1)
-    scores = score_blocks(0, items) // (os.cpu_count() or 1)
+    scores = score_block(0, items)
     return Plan(
         f"Distilling {users:,} users into {budget:,}",
         {

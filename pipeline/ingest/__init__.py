@@ -1,8 +1,8 @@
 """From interaction logs to a dataset.
 
-`run` is the way of the data: `reading` opens the files and reads pieces of them, `shuffle` gathers the rows by user
-and writes shards, split as `splits` says. `growth` folds more of a log into a dataset, `histories` makes one of raw
-histories.
+`run` takes the data through all steps. `reading` opens the files and reads pieces of them. `shuffle` gathers the rows
+by user and writes shards, split as `splits` says. `growth` folds more of a log into a dataset. `histories` makes a
+dataset of raw histories.
 """
 
 from infrec.pipeline.ingest.config import IngestConfig

@@ -1,8 +1,8 @@
 """Our own fixed 64-bit hash of user and item ids, vectorised.
 
-Buckets, random splits and held-out users are keyed by it, so it must never change with the process, the
-worker count, the library version or the Arrow type that an id happens to be stored in. Integers go through
-the splitmix64 finaliser; strings through FNV-1a over their UTF-8 bytes, then through the same finaliser.
+Buckets, random splits and held-out users are keyed by it. So it must never change with the process, the worker count,
+the library version or the Arrow type that an id happens to be stored in. Integers go through the splitmix64 finaliser.
+Strings go through FNV-1a over their UTF-8 bytes, then through the same finaliser.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ _FNV_PRIME = np.uint64(0x100000001B3)
 
 
 def mix(values: np.ndarray) -> np.ndarray:
-    """splitmix64 of each value: a bijection on 64 bits in which every input bit moves about half of the
-    output bits.
+    """Return splitmix64 of each value (uint64 in, uint64 out).
 
-    uint64 in, uint64 out. Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
-    2014.
+    It is a bijection on 64 bits in which every input bit moves about half of the output bits. Source: Steele, Lea and
+    Flood, "Fast splittable pseudorandom number generators", 2014.
     """
     z = values + np.uint64(0x9E3779B97F4A7C15)
     z ^= z >> np.uint64(30)
@@ -31,16 +30,16 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 def keyed(values: np.ndarray, seed: int) -> np.ndarray:
-    """The hashes `values` (uint64) mixed once more under a seed: independent streams for different seeds."""
+    """Mix the hashes `values` (uint64) once more under a seed. Different seeds give independent streams (uint64)."""
     return mix(values ^ mix(np.array([seed], dtype=np.uint64)))
 
 
 def hash_ids(ids: pa.Array) -> np.ndarray:
-    """The hash of every id as uint64 [len(ids)].
+    """Return the hash of every id: uint64 [len(ids)].
 
-    `ids` holds integers or strings of any width, layout (string, large_string, string_view, dictionary) or
-    slicing offset and no nulls. Equal integers hash equally whatever their width, and equal strings whatever
-    their layout.
+    `ids` holds integers or strings of any width, layout (string, large_string, string_view, dictionary) or slicing
+    offset. It holds no nulls. Equal integers hash equally whatever their width, and equal strings whatever their
+    layout.
     """
     if pa.types.is_dictionary(ids.type):
         of_code: np.ndarray = hash_ids(ids.dictionary)[ids.indices.to_numpy()]
@@ -52,8 +51,7 @@ def hash_ids(ids: pa.Array) -> np.ndarray:
 
 
 def _fnv1a(strings: pa.LargeStringArray) -> np.ndarray:
-    """FNV-1a of every string: one vectorised step for each byte position, over the strings that reach that
-    far."""
+    """Return FNV-1a of every string. Each byte position takes one vectorised step over the strings that reach it."""
     if len(strings) == 0:
         return np.empty(0, dtype=np.uint64)
     _, offset_buffer, byte_buffer = strings.buffers()
@@ -62,7 +60,7 @@ def _fnv1a(strings: pa.LargeStringArray) -> np.ndarray:
     lengths = np.diff(offsets)
     longest_first = np.argsort(-lengths, kind="stable")
     starts = offsets[:-1][longest_first]
-    reaching = np.cumsum(np.bincount(lengths)[::-1])[::-1]  # [p]: how many strings have at least p bytes
+    reaching = np.cumsum(np.bincount(lengths)[::-1])[::-1]  # reaching[p] strings have at least p bytes
     hashes = np.full(len(strings), _FNV_OFFSET)
     for position, count in enumerate(reaching[1:]):
         head = hashes[:count]

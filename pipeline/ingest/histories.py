@@ -1,4 +1,4 @@
-"""Raw histories that a model is to recommend for, as a dataset of that model's items."""
+"""Raw histories become a dataset of a model's items, so that the model can recommend for them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from infrec.pipeline.storage import MANIFEST, ArtefactWriter
 def ingest_histories(
     logs: Sequence[str], model_uri: str, writer: ArtefactWriter, *, user: str, item: str, report: Report = silent
 ) -> Dataset:
-    """Raw histories as a dataset of the model's items, which lies in the writer's work directory until it publishes.
+    """Make raw histories a dataset of the model's items, and return it.
 
-    A log's rows in columns `user` and `item`, in any order; those of other items are dropped, and users of whom nothing
-    is left then: the manifest counts both. What an interrupted run finished is kept. To be called before there is a
+    The dataset lies in the writer's work directory until the writer publishes. Raw histories are the rows of a log,
+    with columns `user` and `item`, in any order. Rows with items that the model lacks are dropped, and so are users who
+    have no rows left: the manifest counts both. What an interrupted run finished is kept. Call this before there is a
     `Pool`, which leaves no CPU to the tasks of an ingest.
     """
     place = writer.work / "histories"

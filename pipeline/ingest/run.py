@@ -1,13 +1,13 @@
 """From interaction logs to the dataset artefact, in three passes whose memory does not grow with the log.
 
-1. *Partition* (Ray Data over pieces of the log): read, filter, deal rows out to buckets by user.
-2. *Gather* (a task a bucket): histories of its users without duplicates. Item counts, summed by the driver,
-   give the k-core by iteration to its fixpoint without another shuffle.
-3. *Write* (a task a bucket): split each user's history and write the shard.
+1. *Partition* (Ray Data over pieces of the log): read the rows, filter them, and deal them out to buckets by user.
+2. *Gather* (one task a bucket): make the histories of its users without duplicates. The driver sums item counts. They
+   give the k-core by iteration to its fixpoint, without another shuffle.
+3. *Write* (one task a bucket): split each user's history and write the shard.
 
-The number of pieces and buckets follows from the files and the configuration, never from the number of
-workers, and every part is a pure function of its inputs: a killed run goes on where it stopped, a dead
-worker's part is made again, and the bytes are the same on any cluster.
+The number of pieces and buckets follows from the files and the configuration, never from the number of workers. Every
+file is a pure function of its inputs. So a killed run goes on where it stopped, a dead worker's file is made again, and
+the bytes are the same on any cluster.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from infrec.pipeline.ingest.shuffle.shards import USER_COUNTS, Numbering, Shardi
 from infrec.pipeline.ingest.splits import Split
 from infrec.pipeline.storage import Artefact, ArtefactWriter, FileRecord, InputError, Kind, Location
 
-VALIDATION_FROM, TEST_FROM = 0.8, 0.9  # where the default temporal cuts are, as fractions of the interactions
+VALIDATION_FROM, TEST_FROM = 0.8, 0.9  # the default temporal cuts, as fractions of the interactions
 _WITH_ITEMS = (Kind.DATASET, Kind.MODEL, Kind.SUMMARY)
-_PIECES_A_BLOCK = 8  # Ray Data waits up to 0.2 s between one block of a CPU and its next
-_BLOCKS_A_CPU = 4  # at least, as far as there are pieces: all CPUs have work to the end
+_PIECES_A_BLOCK = 8  # Ray Data waits up to 0.2 s between two blocks of a CPU
+_BLOCKS_A_CPU = 4  # the least number, if there are enough pieces: then all CPUs have work to the end
 
 
 def ingest(
@@ -49,14 +49,14 @@ def ingest(
     overwrite: bool = False,
     report: Report = silent,
 ) -> Dataset:
-    """Make the dataset `out` from `logs` (paths, directories, globs). To be called inside `ray_session`.
+    """Make the dataset `out` from `logs` (paths, directories, globs) and return it. Call this inside `ray_session`.
 
-    Raises `InputError` for whatever the user can mend; then nothing is published and what was there stays.
+    Raises `InputError` for whatever the user can mend. Then nothing is published, and what was at `out` stays.
     """
     known = Artefact.open(config.items_from, *_WITH_ITEMS) if config.items_from else None
     found = find_files(logs, config.format)
     inputs = {"items_from": known.manifest.fingerprint()} if known else {}
-    # An unfinished run goes on if nobody has touched the files: that is known without reading them
+    # An unfinished run goes on if nobody has touched the files. Their stamps tell so without reading them.
     files = {str(file.location): file.stamp for file in found}
     purpose = {"config": asdict(config), "inputs": inputs, "files": files}
     with ArtefactWriter(out, Kind.DATASET, purpose=purpose, overwrite=overwrite) as writer:
@@ -143,8 +143,8 @@ def _ingest(
 
 
 def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Counter[str]:
-    """Partition every piece with Ray Data; the dropped rows by reason."""
-    import ray.data  # takes a second, which the processes of the other passes are spared
+    """Partition every piece with Ray Data, and return the number of dropped rows by reason."""
+    import ray.data  # the import takes a second, which the processes of the other passes are spared
 
     _quieten_ray_data()
 
@@ -152,10 +152,12 @@ def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Co
         piece: Piece = row["item"]
         try:
             dropped = partition(piece, how)
-        except (InputError, OSError) as error:  # told as a result: Ray Data would wrap it in its own advice
-            ours = not isinstance(error, InputError)
-            return {"problem": str(error), "ours": ours, "rows": 0, **dict.fromkeys(Dropped, 0)}
-        return {"problem": "", "ours": False, "rows": piece.rows, **{reason: dropped[reason] for reason in Dropped}}
+        except (InputError, OSError) as error:  # returned as a result: Ray Data would wrap it in its own advice
+            settings = error.settings if isinstance(error, InputError) else ()
+            told = {"problem": str(error), "settings": " ".join(settings), "ours": not isinstance(error, InputError)}
+            return {**told, "rows": 0, **dict.fromkeys(Dropped, 0)}
+        told = {"problem": "", "settings": "", "ours": False}
+        return {**told, "rows": piece.rows, **{reason: dropped[reason] for reason in Dropped}}
 
     total = sum(piece.rows for piece in pieces)
     done: Counter[str] = Counter()
@@ -164,9 +166,9 @@ def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Co
         blocks = max(len(pieces) // _PIECES_A_BLOCK, min(len(pieces), _BLOCKS_A_CPU * available_cpus()))
         parts = ray.data.from_items(list(pieces), override_num_blocks=blocks).map(task)
         for outcome in parts.iter_rows():
-            problem, ours = outcome.pop("problem"), outcome.pop("ours")
+            problem, settings, ours = (outcome.pop(name) for name in ("problem", "settings", "ours"))
             if problem:
-                raise OSError(problem) if ours else InputError(problem)
+                raise OSError(problem) if ours else InputError(problem, *settings.split())
             done.update(outcome)
             report("read rows", done["rows"], total)
     del done["rows"]
@@ -174,7 +176,7 @@ def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Co
 
 
 def _quieten_ray_data() -> None:
-    """Leave what Ray Data says to its log file: our progress and our sentences are for the console."""
+    """Leave Ray Data's messages to its log file: the console is for our progress and our sentences."""
     import ray.data
 
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -192,22 +194,22 @@ def _cuts(
     interactions: int,
     report: Report,
 ) -> tuple[int, int] | None:
-    """The times at which validation and test begin, if the split is by time."""
+    """Return the times at which validation and test begin, or None if the split is not by time."""
     if config.split != Split.TEMPORAL:
         return None
     cuts = []
-    for text, option, fraction in (
-        (config.validation_from, "--validation-from", VALIDATION_FROM),
-        (config.test_from, "--test-from", TEST_FROM),
+    for text, setting, fraction in (
+        (config.validation_from, "validation_from", VALIDATION_FROM),
+        (config.test_from, "test_from", TEST_FROM),
     ):
         cuts.append(
             cut_at(fraction, buckets, sharding, numbering, interactions, report)
             if text is None
-            else parse_time(text, columns[Role.TIMESTAMP].type, option)
+            else parse_time(text, columns[Role.TIMESTAMP].type, setting)
         )
     validation, test = cuts
     if validation > test:
-        raise InputError("Validation must not begin after test: mend --validation-from or --test-from.")
+        raise InputError("Validation must not begin after test: mend one of the two.", "validation_from", "test_from")
     return validation, test
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from infrec.kernels.ease import item_gram, item_weights
 from infrec.kernels.tiles import ArrayTiles, Layout, NotPositiveDefinite
 from infrec.pipeline.cluster import COPIES, DRIVER, INTERACTION, Plan, Report, silent
-from infrec.pipeline.data import Dataset, UserBlock, score_blocks
+from infrec.pipeline.data import Dataset, UserBlock, judging_threads, score_block
 from infrec.pipeline.models.base import publish_model
 from infrec.pipeline.models.search import Candidate, best_candidate, best_so_far, check_search
 from infrec.pipeline.models.validation import Validation
@@ -67,11 +67,12 @@ def plan_ease(dataset: Dataset, config: EASEConfig) -> Plan:
     return plan_item_system(
         items=dataset.num_items,
         interactions=dataset.manifest.counts["train"],
+        judged=dataset.num_users,
         weights=2 if len(config.lambdas) > 1 else 1,
     )
 
 
-def plan_item_system(*, items: int, interactions: int, weights: int) -> Plan:
+def plan_item_system(*, items: int, interactions: int, weights: int, judged: int) -> Plan:
     """Return the memory that EASE takes, in bytes.
 
     It holds the lower tiles of the items' Gram matrix and of its inverse, and `weights` matrices of items × items.
@@ -82,7 +83,7 @@ def plan_item_system(*, items: int, interactions: int, weights: int) -> Plan:
             "Gram matrix": 4 * Layout(items).lower_entries,
             "inverse": 4 * Layout(items).lower_entries,
             "weights": 4 * items * items * weights,
-            "score blocks": score_blocks(0, items),
+            "score blocks": judging_threads(judged) * score_block(0, items),
             "driver": DRIVER + COPIES * INTERACTION * interactions,
         },
     )

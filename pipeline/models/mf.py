@@ -12,7 +12,6 @@ The model keeps only Y. The factors z of a user are the best ones for the user's
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -24,7 +23,7 @@ from jaxtyping import Float
 
 from infrec.kernels.tiles import one_blas_thread
 from infrec.pipeline.cluster import COPIES, DRIVER, INTERACTION, Plan, Report, silent
-from infrec.pipeline.data import USER_BLOCK, Dataset, score_blocks
+from infrec.pipeline.data import USER_BLOCK, Dataset, judging_threads, score_block
 from infrec.pipeline.models.base import publish_model
 from infrec.pipeline.models.search import Candidate, best_candidate, best_so_far, check_search
 from infrec.pipeline.models.validation import Validation
@@ -100,22 +99,23 @@ def plan_mf(dataset: Dataset, config: MFConfig) -> Plan:
         users=dataset.num_training_users,
         items=dataset.num_items,
         interactions=dataset.manifest.counts["train"],
+        judged=dataset.num_users,
         factors=max(config.factors),
     )
 
 
-def plan_factorisation(*, users: int, items: int, interactions: int, factors: int) -> Plan:
+def plan_factorisation(*, users: int, items: int, interactions: int, factors: int, judged: int) -> Plan:
     """Return the memory that ALS takes, in bytes.
 
     It holds the factors of users and items (also the best candidate's), the rows and their transpose, and the systems
     of a block of users.
     """
-    systems = (os.cpu_count() or 1) * USER_BLOCK * 2 * 4 * factors * factors
+    systems = USER_BLOCK * 2 * 4 * factors * factors
     return Plan(
         f"The factorisation of {users:,} × {items:,}",
         {
             "factors": 4 * factors * (users + 2 * items),
-            "score blocks": score_blocks(0, items) + systems,
+            "score blocks": judging_threads(judged) * (score_block(0, items) + systems),
             "driver": DRIVER + COPIES * INTERACTION * interactions,
         },
     )

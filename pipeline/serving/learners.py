@@ -95,11 +95,11 @@ class Lesson:
     @property
     def plan(self) -> Plan:
         """The memory that `fitted` will take."""
-        users, items = self.rows.shape
+        (users, items), judged = self.rows.shape, self.dataset.num_users
         if isinstance(self.config, EASEConfig):
-            return plan_item_system(items=items, interactions=self.rows.nnz, weights=2)
+            return plan_item_system(items=items, interactions=self.rows.nnz, weights=2, judged=judged)
         factors = max(self.config.factors)
-        return plan_factorisation(users=users, items=items, interactions=self.rows.nnz, factors=factors)
+        return plan_factorisation(users=users, items=items, interactions=self.rows.nnz, factors=factors, judged=judged)
 
     @contextmanager
     def fitted(self, report: Report = silent) -> Iterator[Artefact]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from infrec.kernels.tiles import Layout
 from infrec.pipeline.cluster import COPIES, DRIVER, INTERACTION, WORKER, Plan, pool_size
-from infrec.pipeline.data import USER_BLOCK, Dataset, score_blocks
+from infrec.pipeline.data import USER_BLOCK, Dataset, judging_threads, score_block
 from infrec.pipeline.models import InfiniteAEConfig, NystromConfig, check_landmarks, tried_lambdas
 from infrec.pipeline.solvers.normal_equations import SLICE_USERS
 
@@ -102,7 +100,7 @@ def plan_kernel_system(*, users: int, items: int, interactions: int, kept: int, 
         {
             "Gram matrix": tiles,
             **solutions,
-            "score blocks": score_blocks(users, items),
+            "score blocks": judging_threads(users) * score_block(users, items),
             "driver": DRIVER + train,
             f"{workers} actors": workers * (WORKER + train),
         },
@@ -119,7 +117,7 @@ def plan_tiled_system(*, users: int, items: int, interactions: int, tile: int, c
     matrix = 4 * Layout(users, tile).lower_entries
     train = COPIES * INTERACTION * interactions
     step = _STEP_TILES * 4 * tile * tile
-    judging = _SCORING_COLUMNS * 4 * USER_BLOCK * users + score_blocks(0, items) // (os.cpu_count() or 1)
+    judging = _SCORING_COLUMNS * 4 * USER_BLOCK * users + score_block(0, items)
     return Plan(
         f"The kernel system of {users:,} users in files",
         {
@@ -161,7 +159,7 @@ def plan_normal_equations(
     }
     judging = {
         "driver": driver + _SOLVED_MATRICES * matrix,
-        "score blocks": score_blocks(landmarks, items),
+        "score blocks": judging_threads(judged) * score_block(landmarks, items),
         f"{workers} actors": workers * WORKER,
     }
     return Plan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infrec.pipeline.cluster import COPIES, DRIVER, INTERACTION, WORKER, Plan, pool_size
-from infrec.pipeline.data import Dataset, score_blocks
+from infrec.pipeline.data import Dataset, score_block
 from infrec.pipeline.distillation.baselines.config import BaselineConfig
 from infrec.pipeline.distillation.config import Method
 
@@ -44,7 +44,7 @@ def plan_comparison(*, users: int, items: int, interactions: int, rows: int, fit
     matrix, kernel = 4 * rows * items, 4 * rows * rows
     train = COPIES * INTERACTION * interactions
     driver = _CHOSEN_MATRICES * matrix + _KERNELS * kernel
-    actor = _JUDGING_MATRICES * matrix + score_blocks(rows, items)
+    actor = _JUDGING_MATRICES * matrix + score_block(rows, items)
     if fitted:
         driver = _FITTED_MATRICES * matrix + 2 * _KERNELS * kernel
         actor = max(actor, _SHARE_MATRICES * matrix + 2 * _KERNELS * kernel)

@@ -1,5 +1,5 @@
-"""A dataset that grows with its log, at the cost of what is new.
+"""A dataset grows with its log, at the cost of what is new.
 
-`grow` is the whole of it, `folding` adds to one shard, `compaction` writes the shards anew when additions have become
-many.
+`grow` does the whole of it. `folding` adds new interactions to one shard. `compaction` writes the shards anew once
+there are many additions.
 """

@@ -1,4 +1,4 @@
-"""A dataset that has grown, written anew: additions become part of shards, and of more shards where these got large."""
+"""A dataset that has grown is written anew: additions move into the shards, and large shards become several."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from infrec.pipeline.storage import FileRecord, Location, finished, parquet_byte
 
 
 def compact(grown: Dataset, staging: Location, bucket_rows: int, report: Report) -> tuple[dict[str, FileRecord], int]:
-    """Write all shards to `staging`, each as so many that they hold about `bucket_rows` interactions; their number.
+    """Write all shards to `staging` anew, additions included. Return the new files and the new number of shards.
 
-    Shards are buckets by the user's hash modulo their number, so that those of a multiple of that number are made of
-    one each.
+    Each shard becomes as many as it takes for about `bucket_rows` interactions a shard. A user's shard is the user's
+    hash modulo the number of shards. The new number is a multiple of the old one, so each new shard is made of one old
+    shard.
     """
     interactions = sum(grown.manifest.counts[part] for part in PARTS)
     pieces = max(1, round(interactions / (grown.num_shards * bucket_rows)))
@@ -27,7 +28,7 @@ def compact(grown: Dataset, staging: Location, bucket_rows: int, report: Report)
 
 
 def _rewrite(index: int, grown: Dataset, staging: Location, pieces: int) -> dict[str, FileRecord]:
-    """A task: write the shards that one shard becomes, unless they are there and whole."""
+    """Write the shards that one shard becomes, unless they are there and whole: the body of a task."""
     table: pa.Table | None = None
     files: dict[str, FileRecord] = {}
     for target in range(index, grown.num_shards * pieces, grown.num_shards):

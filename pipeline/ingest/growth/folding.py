@@ -1,4 +1,4 @@
-"""One shard's share in the growth of a dataset: what its users gained, and what of that was held out."""
+"""One shard's share in the growth of a dataset: the interactions that its users gained, and which are held out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from infrec.pipeline.storage import FileRecord, Location, parquet_bytes
 
 @dataclass(frozen=True)
 class Growth:
-    """What the folding of every shard has in common."""
+    """The arguments that the folding of every shard shares."""
 
     previous: Dataset
     numbering: Numbering
@@ -37,24 +37,24 @@ class Growth:
     work: Location
     parts: int
     grown: Location
-    """Where additions are written."""
+    """The directory where additions are written."""
     fresh: Location
-    """Where the dataset of what is new and held out is being written."""
+    """The directory where the dataset of the new held-out interactions is being written."""
 
 
 @dataclass(frozen=True)
 class Folded:
-    """What one shard gained."""
+    """The gains of one shard."""
 
     index: int
     users: int
-    """All that it has now."""
+    """The number of all users that the shard has now."""
     addition: FileRecord | None
-    """None: nothing is new."""
+    """The shard's file of additions. None: nothing is new."""
     counts: Counter[str]
-    """By how much the counts of users and interactions grow, below 0 where they shrink."""
+    """The growth of the counts of users and interactions. It is below 0 if a count shrinks."""
     duplicates: int
-    """Rows whose user and item were known, or came twice."""
+    """The number of rows whose user and item were known, or came twice."""
     fresh: FileRecord
     fresh_counts: Counter[str]
 
@@ -62,7 +62,8 @@ class Folded:
 def fold(index: int, growth: Growth) -> tuple[Folded, Int64[np.ndarray, " items"]]:
     """Gather the new rows of a shard's users, leave out what the shard has, and write its additions anew.
 
-    Also returned, as it is for the sum alone: how many new train interactions each item has.
+    Also return how many new train interactions each item has (int64 [items]). `Folded` does not keep these counts: the
+    driver only sums them.
     """
     bucket = gather(index, growth.work, growth.parts, keep_last=False)
     shard, before = growth.previous.layers(index)
@@ -97,11 +98,12 @@ def fold(index: int, growth: Growth) -> tuple[Folded, Int64[np.ndarray, " items"
         fresh=_written(growth.fresh / shard_name(index), fresh),
         fresh_counts=user_counts(fresh),
     )
-    return folded, np.bincount(new[TRAIN].astype(np.int32), minlength=growth.numbering.num_items)  # the lower half
+    # The cast keeps the lower half of a key: the item
+    return folded, np.bincount(new[TRAIN].astype(np.int32), minlength=growth.numbering.num_items)
 
 
 def _without(keys: Int64[np.ndarray, " keys"], known: Int64[np.ndarray, " known"]) -> Int64[np.ndarray, " new"]:
-    """Those of the keys that are not known; both are sorted."""
+    """Return the keys that are not known. Both arrays are sorted."""
     if len(known) == 0:
         return keys
     at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
@@ -110,7 +112,7 @@ def _without(keys: Int64[np.ndarray, " keys"], known: Int64[np.ndarray, " known"
 
 
 def _grown_by(shard: pa.Table, added: list[np.ndarray], new: list[np.ndarray], known: int, users: int) -> Counter[str]:
-    """By how much `shards.USER_COUNTS` grow from `known` users, with what was added to the shard, to all of them."""
+    """Return the growth of `shards.USER_COUNTS`: from the `known` users with what was `added` before to all `users`."""
     counts = Counter(users=users - known)
     for number, name in enumerate(PARTS):
         counts[name] = len(new[number])
@@ -123,6 +125,6 @@ def _grown_by(shard: pa.Table, added: list[np.ndarray], new: list[np.ndarray], k
 
 
 def _written(location: Location, table: pa.Table) -> FileRecord:
-    content = parquet_bytes(table, dictionaries=False)  # a few items a user: smaller and faster without
+    content = parquet_bytes(table, dictionaries=False)  # users have few items each: smaller and faster without
     location.write(content)
     return FileRecord.of(content)

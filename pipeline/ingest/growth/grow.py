@@ -1,9 +1,9 @@
-"""More of a log into a dataset of it: the cost is that of the new rows and of reading the shards once.
+"""Fold more of a log into a dataset of it, at the cost of the new rows and of reading the shards once.
 
 The new rows are partitioned and gathered as in `pipeline.ingest.run`, with the dataset's own shards as buckets. Each
-shard is asked which of its users and interactions it knows; what is new goes into its file of additions
-(`pipeline.data.additions`), and the shards are taken over without being copied. When additions have become many, these
-are written anew.
+shard tells which of its users and interactions it knows. New interactions go into its file of additions
+(`pipeline.data.additions`), and the shards are taken over without being copied. Once there are many additions, the
+shards are written anew.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from infrec.pipeline.ingest.shuffle.shards import USER_COUNTS
 from infrec.pipeline.ingest.splits import Split
 from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind, Location, Manifest
 
-MOST_ADDED = 1 / 3  # of the shards' own interactions: then these are written anew
-_SHARDS_HERE = 64  # read in about a second, which is what Ray's workers take to start
+MOST_ADDED = 1 / 3  # additions as a share of the shards' own interactions: beyond it, the shards are written anew
+_SHARDS_HERE = 64  # threads read so many in about a second, the time that Ray's workers take to start
 
 
 @dataclass(frozen=True)
 class Grown:
-    """A dataset with more of its log in it."""
+    """A dataset that has grown by more of its log."""
 
     dataset: Dataset
-    """Everything."""
+    """The whole dataset, grown."""
     fresh: Dataset
-    """The users with new test interactions: train and validation as in `dataset`, test only the new ones. It has the
-    items of `dataset`, and no users where there is nothing new to predict."""
+    """The users with new test interactions. Train and validation are as in `dataset`, and test has only the new ones.
+    `fresh` has the items of `dataset`, and no users if there is nothing new to predict."""
     rows: int
-    """Of the new log."""
+    """The number of rows of the new log."""
     added: Mapping[str, int]
-    """New users, items, and interactions in train, validation and test."""
+    """The numbers of new users, of new items, and of new interactions in train, validation and test."""
     dropped: Mapping[str, int]
-    """Of the new log's rows, by reason."""
+    """The number of rows of the new log that were dropped, by reason."""
 
 
 def grow(
@@ -64,10 +64,10 @@ def grow(
     overwrite: bool = False,
     report: Report = silent,
 ) -> Grown:
-    """Make the dataset `out` from `previous` and more `logs` of the same kind; `fresh_out` is replaced.
+    """Make the dataset `out` from `previous` and more `logs` of the same kind. What is at `fresh_out` is replaced.
 
-    To be called inside `ray_session`. `out` has the users and interactions that `ingest` of all logs at once would
-    give it. Raises `InputError` for whatever the user can mend; then nothing is published.
+    Call this inside `ray_session`. `out` has the users and interactions that `ingest` of all logs at once would give
+    it. Raises `InputError` for whatever the user can mend. Then nothing is published.
     """
     _refuse_what_cannot_grow(previous, config)
     found = find_files(logs, config.format)
@@ -139,14 +139,18 @@ def _grow(
 def _refuse_what_cannot_grow(previous: Dataset, config: IngestConfig) -> None:
     where, before = previous.artefact.location, previous.manifest.config
     if config.split != Split.STABLE or before.get("split") != Split.STABLE:
-        raise InputError(f"{where} cannot grow: that takes --split stable from the first ingest on.")
+        raise InputError(f"{where} cannot grow: that takes the split stable from the first ingest on.", "split")
     if config.min_user_interactions > 1 or config.k_core > 1 or config.known_items_only:
-        raise InputError("A dataset that grows keeps all users and items: no --min-user-interactions and no --k-core.")
+        raise InputError(
+            "A dataset that grows keeps all users and items: no least number of interactions of a user and no k-core.",
+            "min_user_interactions",
+            "k_core",
+        )
     for name in ("threshold", "seed", "min_user_interactions", "k_core"):
         ours = getattr(config, name)
         if before[name] != ours:
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(f"{where} was made with {option} {before[name]}: it cannot grow with {option} {ours}.")
+            noun = name.replace("_", " ")
+            raise InputError(f"{where} was made with {noun} {before[name]}: it cannot grow with {noun} {ours}.", name)
 
 
 def _refuse_another_type(previous: Dataset, column: Column, known: pa.DataType) -> None:
@@ -172,7 +176,7 @@ def _counts(
     dropped: Counter[str],
     bad_files: list[str],
 ) -> dict[str, Any]:
-    """The counts of the manifest, with those of additions."""
+    """Return the counts of the manifest, with those of additions."""
     before = previous.manifest.counts
     added = before.get("additions", 0) + sum(grown_by[part] for part in PARTS)
     of_additions = {"additions": added, "shard_users": [of_shard.users for of_shard in folded]}
@@ -199,7 +203,7 @@ def _publish(
     config: IngestConfig,
     report: Report,
 ) -> Dataset:
-    """Take over what there was, with the new additions: as files, or as shards that are written anew."""
+    """Publish the previous shards with the new additions: as files of their own, or in shards that are written anew."""
     before, grown = previous.manifest, writer.work / "grown"
     files = {additions_name(of_shard.index): of_shard.addition for of_shard in folded if of_shard.addition}
     origins = dict.fromkeys(files, grown)

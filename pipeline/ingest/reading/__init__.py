@@ -1,7 +1,7 @@
-"""A log as it lies: which files there are, which columns they have, and their rows piece by piece.
+"""A log as it is stored: its files, their columns, and their rows piece by piece.
 
-`logs` finds files and reads footers, `opening` agrees on one schema, `pieces` cuts the log and reads it, `text` turns
-text into Parquet, `timestamps` makes times of any type comparable.
+`logs` finds files and reads footers. `opening` agrees on one schema. `pieces` cuts the log into pieces and reads them.
+`text` turns text into Parquet. `timestamps` makes times of any type comparable. `contents` makes fingerprints of logs.
 """
 
 from infrec.pipeline.ingest.reading.contents import log_fingerprint, sha256_of

@@ -1,4 +1,4 @@
-"""Fingerprints of a log: they follow from the bytes of its files, not from where these lie or when they changed."""
+"""Fingerprints of logs. They follow from the bytes of the files, not from where these lie or when they changed."""
 
 from __future__ import annotations
 

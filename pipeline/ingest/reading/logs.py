@@ -1,7 +1,7 @@
-"""Interaction logs: which files there are, whether they can be read, and whether they agree on their columns.
+"""The files of interaction logs: find them, read their footers, and agree on their columns.
 
 A log is any number of files, directories, globs and hive-partitioned trees, local or in an object store. Text
-formats are first turned into Parquet (`pipeline.ingest.reading.text`); all that follows knows Parquet only.
+formats are first turned into Parquet (`pipeline.ingest.reading.text`). All later steps know Parquet only.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from infrec.pipeline.cluster import Report
 from infrec.pipeline.ingest.reading.timestamps import is_time
 from infrec.pipeline.storage import InputError, Location
 
-_FOOTERS_AT_ONCE = 16  # waiting for storage, not computing
+_FOOTERS_AT_ONCE = 16  # reading a footer waits for storage and computes nothing
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 class Format(StrEnum):
+    """The format of a log's files."""
+
     AUTO = "auto"
-    """By the file's suffix."""
+    """The file's suffix decides."""
     PARQUET = "parquet"
     CSV = "csv"
-    """Comma-separated with a header; may be compressed (.csv.gz)."""
+    """Comma-separated, with a header. The file may be compressed (.csv.gz)."""
     MOVIELENS = "movielens"
-    """`ratings.dat` (separated by `::`) or `u.data` (by tabs), without a header: user, item, rating,
-    timestamp."""
+    """`ratings.dat` (separated by `::`) or `u.data` (by tabs), without a header: user, item, rating, timestamp."""
     INTER = "inter"
-    """RecBole's: tab-separated, header fields such as `user_id:token`."""
+    """RecBole's format: tab-separated, with header fields such as `user_id:token`."""
 
 
 _SUFFIXES = {
@@ -51,12 +52,14 @@ _SUFFIXES = {
 
 
 class OnBadFile(StrEnum):
+    """The treatment of a bad file: it is an error, or it is skipped."""
+
     ERROR = "error"
     SKIP = "skip"
 
 
 class Role(StrEnum):
-    """What a column means. The values name the columns wherever a log has been read."""
+    """The meaning of a column. The values name the columns wherever a log has been read."""
 
     USER = "user"
     ITEM = "item"
@@ -72,9 +75,9 @@ class FoundFile:
     location: Location
     format: Format
     name: str
-    """The path below the address that it was found at, or its own name where the address was the file's."""
+    """The path below the address at which the file was found, or its own name if the address was the file's."""
     stamp: str
-    """Size and time of last change."""
+    """The file's size and the time of its last change."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,12 @@ class LogFile:
 
     location: Location
     source: str
-    """What the user calls it: its own path, or that of the text file that it was made from."""
+    """The file's name for the user: its own path, or that of the text file that it was made from."""
     schema: pa.Schema
     row_groups: tuple[int, ...]
-    """Rows of each row group."""
+    """The number of rows of each row group."""
     partition: Mapping[str, str | None]
-    """Hive partition columns, from `key=value` directories on its path."""
+    """The Hive partition columns, from `key=value` directories on the file's path."""
 
     @property
     def columns(self) -> list[str]:
@@ -97,7 +100,7 @@ class LogFile:
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file of the log that is not what its format should be."""
+    """A file of the log that cannot be read as a file of its format."""
 
     source: str
     problem: str
@@ -112,11 +115,11 @@ class Column:
 
 
 def find_files(logs: Sequence[str | FoundFile], format: Format) -> list[FoundFile]:
-    """Every file of the log, once, in the order of the arguments and of the paths below them.
+    """Return every file of the log once, in the order of the arguments and of the paths below them.
 
-    Hidden files (`_SUCCESS`, `.crc`) and, under `Format.AUTO`, files of unknown suffix below a directory are
-    no part of the log. Files that were found before are taken as they were then. Raises `InputError` for a path that
-    does not exist and for one without any log file.
+    Hidden files (`_SUCCESS`, `.crc`) are left out. So are files of unknown suffix below a directory, under
+    `Format.AUTO`. Files that were found before are taken as they were then. Raises `InputError` for a path that does
+    not exist and for one without any log file.
     """
     found: dict[str, FoundFile] = {}
     for log in logs:
@@ -128,7 +131,7 @@ def find_files(logs: Sequence[str | FoundFile], format: Format) -> list[FoundFil
             raise InputError(f"There is no log at {log}.")
         below = [(match, *file) for match in matches for file in _log_files(match, format)]
         if not below:
-            raise InputError(f"There is no log file under {log} (--format {format}).")
+            raise InputError(f"There is no log file under {log} of the format {format}.", "format")
         for root, location, kind in below:
             name = location.path.removeprefix(root.path).strip("/") or location.name
             found.setdefault(str(location), FoundFile(location, kind, name, _stamp(location)))
@@ -136,13 +139,13 @@ def find_files(logs: Sequence[str | FoundFile], format: Format) -> list[FoundFil
 
 
 def names_of(bad: Sequence[BadFile], found: Sequence[FoundFile]) -> list[str]:
-    """Return the names of bad files, which do not say where the log lies."""
+    """Return the names of bad files. The names do not say where the log lies."""
     names = {str(file.location): file.name for file in found}
     return [names[file.source] for file in bad]
 
 
 def read_footers(files: Sequence[tuple[Location, str]], report: Report) -> list[LogFile | BadFile]:
-    """Open every Parquet file, given with what the user calls it, and read its footer; in the order given."""
+    """Read the footer of every Parquet file, in the order given. A file comes with its name for the user."""
     opened: list[LogFile | BadFile] = []
     report("footers", 0, len(files))
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
@@ -153,11 +156,10 @@ def read_footers(files: Sequence[tuple[Location, str]], report: Report) -> list[
 
 
 def agree_on(files: Sequence[LogFile], role: Role, name: str) -> Column:
-    """The column `name` of all files, and the one type that holds its values in every file.
+    """Return the column `name` of all files, with the one type that holds its values in every file.
 
-    Integers of different widths become int64, strings of any layout string, floats double. Raises
-    `InputError` where a file lacks the column, where it cannot have the role, or where the types do not go
-    together.
+    Integers of different widths become int64, strings of any layout become string, and floats become double. Raises
+    `InputError` if a file lacks the column, if it cannot have the role, or if the types do not go together.
     """
     types: dict[pa.DataType, LogFile] = {}
     for file in files:
@@ -178,15 +180,15 @@ def agree_on(files: Sequence[LogFile], role: Role, name: str) -> Column:
 
 
 def require(name: str, role: Role, columns: Iterable[str], source: str) -> None:
-    """Raise `InputError`, listing the columns that there are, if `name` is not one of them."""
+    """Raise `InputError`, which lists the columns that there are, if `name` is not one of them."""
     columns = list(columns)
     if name not in columns:
-        option = "--split-column" if role == Role.SPLIT else f"--{role}"
-        raise InputError(f"{source} has no column {name} ({option}), it has: {', '.join(columns) or 'none'}.")
+        setting = "split_column" if role == Role.SPLIT else role.value
+        raise InputError(f"{source} has no column {name}, it has: {', '.join(columns) or 'none'}.", setting)
 
 
 def _matches(log: str) -> list[Location]:
-    """The existing paths that an argument stands for: itself, or what its glob matches."""
+    """Return the existing paths that an argument stands for: itself, or the matches of its glob."""
     location = Location.of(log)
     if location.exists():
         return [location]
@@ -197,20 +199,20 @@ def _matches(log: str) -> list[Location]:
 
 
 def _log_files(root: Location, format: Format) -> list[tuple[Location, Format]]:
-    """The log files at or below a path with their formats."""
+    """Return the log files at or below a path, with their formats."""
     if root.is_directory():
         shown = [location for location in root.files() if not _is_hidden(location, root)]
         kinds = [_format_of(location) if format == Format.AUTO else format for location in shown]
         return [(location, kind) for location, kind in zip(shown, kinds, strict=True) if kind]
     kind = _format_of(root) if format == Format.AUTO else format
     if kind is None:
-        raise InputError(f"{root} has no suffix that infrec knows: ingest it with its --format.")
+        raise InputError(f"{root} has no suffix that infrec knows: name its format to ingest it.", "format")
     return [(root, kind)]
 
 
 def _is_hidden(location: Location, root: Location) -> bool:
-    """As Hive and Spark have it: names that begin with `_` or `.`, except for partition directories
-    (`_day=1`)."""
+    """Whether a file is hidden. As in Hive and Spark, names that begin with `_` or `.` are, except for partition
+    directories (`_day=1`)."""
     below = location.path.removeprefix(root.path).strip("/").split("/")
     return below[-1] == "manifest.json" or any(
         part.startswith(".") or (part.startswith("_") and "=" not in part) for part in below
@@ -245,7 +247,7 @@ def _hive_partition(path: str) -> dict[str, str | None]:
 
 
 def _column_type(file: LogFile, role: Role, name: str) -> pa.DataType:
-    """The type as which a file's column is read in its role."""
+    """Return the type as which a file's column is read in its role."""
     require(name, role, file.columns, file.source)
     if name not in file.schema.names:
         value = file.partition[name]
@@ -284,7 +286,7 @@ def _is_string(type_: pa.DataType) -> bool:
 
 
 def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
-    """The type as which values of both types are read, None if they do not go together."""
+    """Return the type as which values of both types are read, or None if they do not go together."""
     if left == right:
         return left
     if pa.types.is_integer(left) and pa.types.is_integer(right) and pa.uint64() not in (left, right):

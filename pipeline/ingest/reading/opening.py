@@ -1,5 +1,4 @@
-"""Opening a log: text turned into Parquet, every footer read, bad files refused or counted, columns agreed
-on."""
+"""Open a log: turn text into Parquet, read every footer, refuse or count bad files, and agree on the columns."""
 
 from __future__ import annotations
 
@@ -28,9 +27,9 @@ class Log:
 
     files: tuple[LogFile, ...]
     columns: Mapping[Role, Column]
-    """What to read: the needed roles, and the ratings wherever there are any."""
+    """The columns to read: those of the needed roles, and the ratings if there are any."""
     bad_files: tuple[BadFile, ...]
-    """Files that were passed over under `OnBadFile.SKIP`."""
+    """The files that were passed over under `OnBadFile.SKIP`."""
 
 
 def open_log(
@@ -42,9 +41,10 @@ def open_log(
     work: Location,
     report: Report,
 ) -> Log:
-    """Open every file of a log whose columns have `names`; `needed` roles must have one.
+    """Open every file of a log whose columns have `names`. Every role in `needed` must have a column.
 
-    Raises `InputError`, naming file and column, for what cannot be read as one log.
+    The Parquet versions of text files are written to `work`. Raises `InputError`, which names the file and the column,
+    if the files cannot be read as one log.
     """
     bad: list[BadFile] = []
     targets: list[Location | None] = [file.location for file in found]
@@ -67,7 +67,7 @@ def open_log(
     if bad and on_bad_file == OnBadFile.ERROR:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise InputError(
-            f"{bad[0].source} is {bad[0].problem}{more}; restore or remove it, or ingest with --on-bad-file skip."
+            f"{bad[0].source} is {bad[0].problem}{more}; restore or remove it, or skip bad files.", "on_bad_file"
         )
     if not files:
         raise InputError(f"None of the log's {len(found)} files can be read: {bad[0].source} is {bad[0].problem}.")
@@ -84,6 +84,6 @@ def _convert(
     needed: frozenset[Role],
     work: Location,
 ) -> tuple[int, Location | BadFile]:
-    """A task: where the Parquet version of a text file lies, or what is wrong with it."""
+    """Return where the Parquet version of a text file lies, or the bad file: the body of a task."""
     target = work / f"text-{number:05d}.parquet"
     return number, convert(found[number], names, needed, target) or target

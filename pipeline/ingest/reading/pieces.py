@@ -1,8 +1,7 @@
-"""The log cut into pieces that one task reads: some row groups of some files, about a million rows.
+"""Pieces of a log. One task reads one piece: some row groups of some files, about a million rows.
 
-The cut depends on the files and the configured piece size alone, never on how many workers there are. A row
-group larger than a piece is a piece of its own and read as a stream, so that memory stays bounded by the
-piece size.
+The cut depends on the files and the configured piece size alone, never on how many workers there are. A row group
+larger than a piece is a piece of its own. It is read as a stream, so that the piece size bounds the memory.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import pyarrow.parquet as pq
 from infrec.pipeline.ingest.reading.logs import Column, LogFile, OnBadFile, Role
 from infrec.pipeline.storage import InputError
 
-_BUFFER_BYTES = 1 << 20  # of each column: a row group of any size is read as a stream
-_MAX_SLICES = 64  # thousands of small files still make enough pieces to be read in parallel
+_BUFFER_BYTES = 1 << 20  # for each column: a row group of any size is read as a stream
+_MAX_SLICES = 64  # in a piece, at most: thousands of small files still make enough pieces to be read in parallel
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Piece:
-    """What one task reads. It is read in `parts` tables, numbered from `first_part` through all pieces."""
+    """The rows that one task reads. It reads them as `parts` tables, numbered from `first_part` through all pieces."""
 
     slices: tuple[Slice, ...]
     first_part: int
@@ -46,7 +45,7 @@ class Piece:
 
 
 def cut(files: Sequence[LogFile], piece_rows: int) -> list[Piece]:
-    """Deal out all row groups, in order, to pieces of at most `piece_rows` rows or of one row group."""
+    """Cut all row groups, in order, into pieces of at most `piece_rows` rows or of one row group."""
     pieces: list[Piece] = []
     slices: list[Slice] = []
     rows = 0
@@ -76,10 +75,10 @@ def cut(files: Sequence[LogFile], piece_rows: int) -> list[Piece]:
 def read(
     piece: Piece, columns: Mapping[Role, Column], *, piece_rows: int, on_bad_file: OnBadFile
 ) -> Iterator[pa.Table]:
-    """The piece's rows as `piece.parts` tables of `piece_rows` rows each (the last one: what is left).
+    """Yield the piece's rows as `piece.parts` tables of `piece_rows` rows each. The last table has the rows left over.
 
-    Columns are named by role and have the types of `columns`; strings come dictionary-encoded. Under
-    `OnBadFile.SKIP` rows in damaged pages are missing from the last tables.
+    Columns are named by role and have the types of `columns`. Strings come dictionary-encoded. Under `OnBadFile.SKIP`
+    the rows in damaged pages are missing from the last tables. Otherwise a damaged page raises `InputError`.
     """
     held = [_empty(columns)]
     rows = 0
@@ -111,7 +110,7 @@ def _read_slice(
                 source,
                 read_dictionary=strings,
                 buffer_size=_BUFFER_BYTES,
-                pre_buffer=not file.location.is_local and part.rows <= batch_rows,  # holds all that it will read
+                pre_buffer=not file.location.is_local and part.rows <= batch_rows,  # this holds all that will be read
             ).iter_batches(
                 batch_size=batch_rows,
                 row_groups=list(part.row_groups),
@@ -130,13 +129,13 @@ def _read_slice(
     except (pa.ArrowException, OSError) as error:
         if on_bad_file == OnBadFile.ERROR:
             raise InputError(
-                f"{file.source} is damaged: {str(error).splitlines()[0].rstrip('.')}; "
-                "restore it, or ingest with --on-bad-file skip."
+                f"{file.source} is damaged: {str(error).splitlines()[0].rstrip('.')}; restore it, or skip bad files.",
+                "on_bad_file",
             ) from error
 
 
 def _as_type(values: pa.Array, type_: pa.DataType) -> pa.Array:
-    """Cast to the common type; strings of any layout to dictionary<int32, string>."""
+    """Cast values to the common type. Strings of any layout become dictionary<int32, string>."""
     if type_ != pa.string():
         return values.cast(type_)
     if not pa.types.is_dictionary(values.type):

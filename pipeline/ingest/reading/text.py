@@ -1,4 +1,4 @@
-"""Text logs (CSV, MovieLens, RecBole) turned into Parquet, as a stream in bounded memory."""
+"""Text logs (CSV, MovieLens, RecBole) are turned into Parquet as a stream, in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pyarrow.parquet as pq
 from infrec.pipeline.ingest.reading.logs import BadFile, Format, FoundFile, Role, require
 from infrec.pipeline.storage import Location
 
-BLOCK_BYTES = 16 << 20  # types are inferred from the first block of a file: large enough to meet the odd id
+BLOCK_BYTES = 16 << 20  # types are inferred from a file's first block, which is large enough to have the odd id
 _POSITIONS = (
     Role.USER,
     Role.ITEM,
     Role.RATING,
     Role.TIMESTAMP,
-)  # of MovieLens' columns, which have no header
+)  # the columns of MovieLens' files, which have no header
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the fields of one text file are found."""
+    """The layout of a text file: it tells how to find the fields."""
 
     delimiter: str
     fields: list[str]
@@ -35,8 +35,8 @@ class _Layout:
 def convert(file: FoundFile, names: Mapping[Role, str], needed: frozenset[Role], target: Location) -> BadFile | None:
     """Write the file's columns among `names` to `target` as Parquet, unless that is there and whole.
 
-    Ids that look like integers become integers, unless a later line shows that they are not. Returns what is
-    wrong with a file that is not of its format; raises `InputError` where a needed column is missing.
+    Ids that look like integers become integers, unless a later line shows that they are not. Return a `BadFile` if the
+    file cannot be read as its format, else None. Raises `InputError` if a needed column is missing.
     """
     source = str(file.location)
     if _is_whole(target):
@@ -63,7 +63,7 @@ def _layout(file: FoundFile, names: Mapping[Role, str]) -> _Layout:
         raise pa.ArrowInvalid("it is empty")
     if file.format == Format.MOVIELENS:
         positions = [names[role] for role in _POSITIONS]
-        if "::" in first_line:  # read as separated by single colons, with an empty field between any two
+        if "::" in first_line:  # single colons separate the fields, with an empty field between any two
             return _Layout(":", [field for name in positions for field in (name, f"after {name}")][:-1], False)
         return _Layout("\t", positions, False)
     if file.format == Format.INTER:

@@ -1,4 +1,4 @@
-"""Timestamps of any column type as 64-bit integers in the same order, and exact global quantiles of them."""
+"""Timestamps of any column type become 64-bit integers in the same order, whose global quantiles are exact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIGN = np.uint64(1 << 63)
 
 
 def is_time(type_: pa.DataType) -> bool:
-    """Whether a column of this type can say when: integers, floats, timestamps, dates."""
+    """Return whether a column of this type can hold times: integers, floats, timestamps and dates can."""
     return bool(
         pa.types.is_integer(type_)
         or pa.types.is_floating(type_)
@@ -25,8 +25,10 @@ def is_time(type_: pa.DataType) -> bool:
 
 
 def sortable(times: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """int64 values in the order of the times; nulls are 0. Floats keep all their bits, NaN sorts beyond
-    ±infinity."""
+    """Return int64 values in the order of the times. Nulls become 0.
+
+    Floats keep all their bits, and NaN sorts beyond ±infinity.
+    """
     if pa.types.is_floating(times.type):
         bits = pc.fill_null(times.cast(pa.float64()), 0.0).to_numpy().view(np.int64)
         ordered: np.ndarray = bits ^ ((bits >> np.int64(63)) & np.int64(2**63 - 1))
@@ -39,9 +41,12 @@ def sortable(times: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return whole
 
 
-def parse_time(text: str, type_: pa.DataType, option: str) -> int:
-    """The `sortable` value of a time given as an option: a number for a number column, an ISO date or time
-    else."""
+def parse_time(text: str, type_: pa.DataType, setting: str) -> int:
+    """Return the `sortable` value of the time that a setting gives as text.
+
+    The text is a number if the column holds numbers, else an ISO date or time. Raises `InputError`, with the name of
+    the setting, if a column of `type_` cannot have such a value.
+    """
     try:
         if pa.types.is_floating(type_):
             time = pa.scalar(float(text), pa.float64())
@@ -49,16 +54,15 @@ def parse_time(text: str, type_: pa.DataType, option: str) -> int:
             target = pa.timestamp("ms") if pa.types.is_date(type_) else type_
             time = pc.cast(pa.scalar(text), target)
     except (ValueError, pa.ArrowInvalid):
-        raise InputError(f"{option} {text} is not a value that the timestamp column ({type_}) can have.") from None
+        raise InputError(f"{text} is not a value that the timestamp column ({type_}) can have.", setting) from None
     return int(sortable(pa.array([time], time.type))[0])
 
 
 def quantile(fraction: float, histogram: Callable[[int, int], np.ndarray]) -> int:
-    """The exact order statistic at ⌊fraction · n⌋ of n distributed int64 values, by radix selection.
+    """Return the exact order statistic at ⌊fraction · n⌋ of n distributed int64 values, by radix selection.
 
-    `histogram(shift, prefix)` counts, over all values, the `RADIX_BITS` bits above `shift` of those values
-    whose higher bits are `prefix` (see `radix_histogram`); it is asked 64 / `RADIX_BITS` times, each a pass
-    over the data.
+    `histogram(shift, prefix)` takes all values whose higher bits are `prefix`, and counts their `RADIX_BITS` bits above
+    `shift` (see `radix_histogram`). It is called 64 / `RADIX_BITS` times. Each call is a pass over the data.
     """
     prefix = 0
     rank: int | None = None
@@ -74,7 +78,7 @@ def quantile(fraction: float, histogram: Callable[[int, int], np.ndarray]) -> in
 
 
 def radix_histogram(values: np.ndarray, shift: int, prefix: int) -> np.ndarray:
-    """One shard's share of `quantile`'s histogram: int64 [2 ** RADIX_BITS]."""
+    """Return the share of some int64 values in `quantile`'s histogram: int64 [2 ** RADIX_BITS]."""
     keys = (values.view(np.uint64) ^ _SIGN) >> np.uint64(shift)
     if shift + RADIX_BITS < 64:
         keys = keys[keys >> np.uint64(RADIX_BITS) == np.uint64(prefix)]

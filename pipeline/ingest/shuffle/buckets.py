@@ -1,14 +1,13 @@
-"""The shuffle: rows of the log dealt out to buckets by user, and the histories of one bucket's users
-gathered.
+"""The files of the shuffle: rows are dealt out to buckets by user, and each bucket's histories are gathered.
 
-`partition` turns a piece of the log into part files, `gather` turns one bucket's share of every part into a
-history file. Both write beside each other in a work directory, are pure functions of their inputs and are
-skipped where their file is already there and whole.
+`partition` turns a piece of the log into part files. `gather` turns one bucket's share of every part file into a
+history file. Both write side by side in one work directory. Both are pure functions of their inputs, and both are
+skipped if their file is already there and whole.
 
-    rows-00007.arrow       one record batch a bucket, of one row: users list<id> (its users in this part),
+    rows-00007.arrow       one record batch a bucket, of one row: users list<id> (its users in this file),
                            user list<int32> (positions in `users`), item list<int32> (positions in
                            items-00007), value list<int64> (time or given part; only if the split needs it)
-    items-00007.arrow      item: the distinct item ids of the part
+    items-00007.arrow      item: the distinct item ids of rows-00007
     codes-00007.arrow      code: the position of each of these in the vocabulary of the whole log
     histories-00003.arrow  user_id (sorted), item list<int32> (positions in the vocabulary, sorted),
                            value list<int64>
@@ -31,21 +30,21 @@ from infrec.pipeline.storage import Location
 
 @dataclass(frozen=True)
 class Bucket:
-    """The histories of one bucket's users, each item once, sorted by user and then by item."""
+    """The histories of one bucket's users. Each has an item once. They are sorted by user and then by item."""
 
     user_ids: pa.Array
-    """The users, sorted."""
+    """The ids of the users, sorted."""
     user: np.ndarray
-    """int32 [n]: position in `user_ids`."""
+    """int32 [n]: the user of each interaction, as a position in `user_ids`."""
     item: np.ndarray
-    """int32 [n]: position in the vocabulary of all items of the log."""
+    """int32 [n]: the item of each interaction, as a position in the vocabulary of all items of the log."""
     value: np.ndarray | None
     """int64 [n]: the latest time or the first given part of the interaction, if the split needs it."""
     duplicates: int
-    """Rows that were dropped because their user and item had been seen."""
+    """The number of rows that were dropped because their user and item had been seen."""
 
     def surviving(self, keep_item: np.ndarray, min_user_interactions: int) -> np.ndarray:
-        """bool [n]: interactions with a kept item by a user who has enough of these."""
+        """Return whether each interaction is with a kept item, by a user who has enough of these: bool [n]."""
         alive: np.ndarray = keep_item[self.item]
         enough = np.bincount(self.user[alive], minlength=len(self.user_ids)) >= min_user_interactions
         alive &= enough[self.user]
@@ -65,10 +64,9 @@ def codes_file(work: Location, part: int) -> Location:
 
 
 def deal_out(table: pa.Table, buckets: int) -> tuple[pa.Table, pa.Array]:
-    """Deal the rows of a part (columns user, item and perhaps value, no nulls) out to buckets by a hash of
-    the user.
+    """Deal rows (columns user, item and perhaps value, no nulls) out to buckets by a hash of the user.
 
-    Returns the rows file's table, one row a bucket, and the part's distinct items.
+    Return the table of the rows file, with one row a bucket, and the distinct items of the rows.
     """
     user, users = encode(table["user"])
     item, items = encode(table["item"])
@@ -93,8 +91,10 @@ def deal_out(table: pa.Table, buckets: int) -> tuple[pa.Table, pa.Array]:
 
 
 def gather(bucket: int, work: Location, parts: int, *, keep_last: bool) -> Bucket:
-    """Gather one bucket's rows from all parts. Of equal (user, item) the last value stays if `keep_last`,
-    else the first. Taken from the bucket's history file if that is there and whole."""
+    """Gather one bucket's rows from all part files, or read its history file if that is there and whole.
+
+    If rows have the same user and item, the last value stays under `keep_last`, else the first.
+    """
     file = work / f"histories-{bucket:05d}.arrow"
     stored = read_arrow(file)
     if stored is None:
@@ -113,7 +113,7 @@ def gather(bucket: int, work: Location, parts: int, *, keep_last: bool) -> Bucke
 
 
 def encode(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """int32 codes and the distinct values (each used by some row) of a column without nulls."""
+    """Return int32 codes and the distinct values of a column without nulls. Some row uses each value."""
     if len(column) == 0:
         type_ = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         return np.empty(0, dtype=np.int32), pa.array([], type_)
@@ -129,7 +129,7 @@ def encode(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
 
 
 def write_arrow(location: Location, batches: Sequence[pa.RecordBatch], note: Mapping[str, Any]) -> None:
-    """Write record batches of one schema, with a JSON note, as an Arrow file: whole or not at all."""
+    """Write record batches of one schema, with a JSON note, as an Arrow file. It is written whole or not at all."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, batches[0].schema.with_metadata({"note": json.dumps(note)})) as writer:
         for batch in batches:
@@ -138,9 +138,10 @@ def write_arrow(location: Location, batches: Sequence[pa.RecordBatch], note: Map
 
 
 def read_arrow(location: Location) -> pa.ipc.RecordBatchFileReader | None:
-    """Open an Arrow file; None where there is no whole one.
+    """Open an Arrow file, or return None if there is no whole one.
 
-    Batches are read, not mapped: a mapped file counts as memory of whoever touches a page of each of a thousand.
+    Batches are read, not mapped. If a process touched a page of each of a thousand mapped files, all of them would
+    count as its memory.
     """
     if not location.exists():
         return None
@@ -151,7 +152,7 @@ def read_arrow(location: Location) -> pa.ipc.RecordBatchFileReader | None:
 
 
 def notes(reader: pa.ipc.RecordBatchFileReader) -> dict[str, Any]:
-    """The note that `write_arrow` wrote."""
+    """Return the note that `write_arrow` wrote."""
     found: dict[str, Any] = json.loads(reader.schema.metadata[b"note"])
     return found
 
@@ -162,7 +163,7 @@ def _gather(bucket: int, work: Location, parts: int, keep_last: bool) -> Bucket:
         reader = read_arrow(rows_file(work, part))
         assert reader is not None
         shares.append(reader.get_batch(bucket))
-        codes = pa.ipc.open_file(codes_file(work, part).read())  # mapped: few of a large vocabulary are looked up
+        codes = pa.ipc.open_file(codes_file(work, part).read())  # mapped: few entries of a large file are looked up
         items.append(codes.get_batch(0)["code"].to_numpy()[shares[-1]["item"].values.to_numpy()])
     code, distinct = encode(pa.chunked_array([share["users"].values for share in shares]))
     by_id = pc.sort_indices(distinct).to_numpy()
@@ -192,7 +193,7 @@ def _gather(bucket: int, work: Location, parts: int, keep_last: bool) -> Bucket:
     return Bucket(
         user_ids=distinct.take(pa.array(by_id)),
         user=(unique >> 32).astype(np.int32),
-        item=unique.astype(np.int32),  # the lower half
+        item=unique.astype(np.int32),  # the lower half of a key
         value=value,
         duplicates=len(key) - len(unique),
     )
@@ -207,7 +208,7 @@ def _to_batch(bucket: Bucket) -> pa.RecordBatch:
 
 
 def _starts(group: np.ndarray, groups: int) -> np.ndarray:
-    """int64 [groups + 1]: where each group begins once the rows are sorted by group."""
+    """Return where each group begins once the rows are sorted by group: int64 [groups + 1]."""
     return np.concatenate([[0], np.cumsum(np.bincount(group, minlength=groups))])
 
 

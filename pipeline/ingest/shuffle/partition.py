@@ -1,5 +1,4 @@
-"""The first pass over the log: a piece is read, filtered and dealt out to buckets; then its items are
-numbered."""
+"""The first pass over the log: read and filter each piece, deal its rows out to buckets, then number its items."""
 
 from __future__ import annotations
 
@@ -31,11 +30,11 @@ from infrec.pipeline.ingest.shuffle.buckets import (
 from infrec.pipeline.ingest.splits import PART_NAMES
 from infrec.pipeline.storage import Location
 
-_PARTS_AT_ONCE = 64  # whose items the driver holds beside the vocabulary
+_PARTS_AT_ONCE = 64  # the driver holds the items of so many part files beside the vocabulary
 
 
 class Dropped(StrEnum):
-    """Why rows of the log are not in the dataset. A row counts under the first reason that applies."""
+    """The reasons why rows of the log are not in the dataset. A row counts under the first reason that applies."""
 
     UNREADABLE = "in damaged pages"
     NO_USER = "without user"
@@ -55,27 +54,27 @@ class Dropped(StrEnum):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of the log are kept, and whether with their times."""
+    """The rules by which rows of the log are kept, and whether their times are kept, too."""
 
     threshold: float | None
     since: int | None
-    """The first time that is kept (`timestamps.sortable`), None for all."""
+    """The first time that is kept (as `timestamps.sortable`). None: no time is too early."""
     until: int | None
-    """The first time that is not."""
+    """The first time that is no longer kept. None: no time is too late."""
     with_time: bool
 
     @classmethod
     def of(cls, config: IngestConfig, columns: Mapping[Role, Column]) -> Self:
-        def time(text: str | None, option: str) -> int | None:
-            return None if text is None else parse_time(text, columns[Role.TIMESTAMP].type, option)
+        def time(text: str | None, setting: str) -> int | None:
+            return None if text is None else parse_time(text, columns[Role.TIMESTAMP].type, setting)
 
-        since, until = time(config.since, "--since"), time(config.until, "--until")
+        since, until = time(config.since, "since"), time(config.until, "until")
         return cls(config.threshold, since, until, config.split.needs_timestamp)
 
 
 @dataclass(frozen=True)
 class Partitioning:
-    """What the partition of every piece has in common."""
+    """The arguments that the partition of every piece shares."""
 
     columns: Mapping[Role, Column]
     selection: Selection
@@ -91,7 +90,7 @@ class Partitioning:
 
 
 def partition(piece: Piece, how: Partitioning) -> Counter[str]:
-    """Write the piece's part files, unless they are there and whole; return its dropped rows by reason."""
+    """Write the piece's part files, unless they are there and whole. Return the number of dropped rows by reason."""
     parts = range(piece.first_part, piece.first_part + piece.parts)
     stored = [
         reader
@@ -116,10 +115,11 @@ def partition(piece: Piece, how: Partitioning) -> Counter[str]:
 
 
 def select(table: pa.Table, selection: Selection) -> tuple[pa.Table, Counter[str]]:
-    """The rows to keep as columns user, item and (of a split or, if asked for, the time) value, and the rows
-    dropped.
+    """Return the rows to keep, and the number of dropped rows by reason.
 
-    A rating that is null, NaN or infinite marks a damaged row, whether or not there is a threshold.
+    The rows to keep have columns user and item. A column value has the given part if `table` has a split column, else
+    the time if that is asked for. A rating that is null, NaN or infinite marks a damaged row, whether or not there is a
+    threshold.
     """
     alive = np.ones(len(table), dtype=bool)
     dropped: Counter[str] = Counter()
@@ -157,7 +157,7 @@ def select(table: pa.Table, selection: Selection) -> tuple[pa.Table, Counter[str
 
 
 def number_items(work: Location, parts: int, report: Report, run: TaskMap = map_tasks) -> pa.Array:
-    """Number the items of all parts: returns the sorted vocabulary and writes each part's positions in it."""
+    """Return the sorted vocabulary of all items, and write the positions of each part file's items in it."""
     distinct = _items(work, 0)
     for first in range(0, parts, _PARTS_AT_ONCE):
         some = [_items(work, part) for part in range(first, min(first + _PARTS_AT_ONCE, parts))]
@@ -169,7 +169,7 @@ def number_items(work: Location, parts: int, report: Report, run: TaskMap = map_
 
 
 def _number_part(part: int, work: Location, vocabulary: pa.Array) -> None:
-    """A task: write the positions of a part's items in the vocabulary, unless they are there and whole."""
+    """Write the vocabulary positions of a part file's items, unless they are there and whole: the body of a task."""
     if read_arrow(codes_file(work, part)) is None:
         codes = pc.index_in(_items(work, part), vocabulary)
         write_arrow(codes_file(work, part), [pa.record_batch({"code": codes})], {})
@@ -182,7 +182,7 @@ def _items(work: Location, part: int) -> pa.Array:
 
 
 def _is_null(column: pa.ChunkedArray) -> np.ndarray:
-    """bool [n]; of dictionary-encoded columns the values count, too."""
+    """Return whether each entry is null: bool [n]. Entries that stand for a null value of a dictionary are, too."""
     if pa.types.is_dictionary(column.type) and any(chunk.dictionary.null_count for chunk in column.chunks):
         column = column.cast(column.type.value_type)
     if column.null_count == 0:
@@ -192,8 +192,10 @@ def _is_null(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _given_part(column: pa.ChunkedArray) -> np.ndarray:
-    """int64 [n]: the part that a split column (dictionary-encoded strings) names, −1 for any other value or
-    null."""
+    """Return the part that each entry of a split column (dictionary-encoded strings) names: int64 [n].
+
+    Any other value and null give −1.
+    """
     if len(column) == 0:
         return np.empty(0, dtype=np.int64)
     codes, values = encode(column.cast(pa.string()).fill_null("").dictionary_encode())

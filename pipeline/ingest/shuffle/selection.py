@@ -1,7 +1,7 @@
-"""What of the gathered histories goes into the dataset: filters by count, item indices, temporal cuts.
+"""The selection of gathered interactions for the dataset: filters by count, item indices, temporal cuts.
 
-The driver's side of the tasks in `pipeline.ingest.shuffle.shards`: each function sums small arrays over all buckets, in
-which order does not matter.
+This is the driver's side of the tasks in `pipeline.ingest.shuffle.shards`. Each function sums small arrays over all
+buckets. The order of the buckets does not matter.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def filter_items(
     dropped: Counter[str],
     report: Report,
 ) -> tuple[np.ndarray, int]:
-    """Which of the items in `keep_item` (bool [vocabulary]) stay, and how many users the log has.
+    """Return which of the items in `keep_item` (bool [vocabulary]) stay, and how many users the log has.
 
-    Gathers the buckets, which hold `rows` rows of the log, then removes items with fewer than `k_core` interactions
-    until none is left; what goes is added to `dropped`. Users need no state of their own: who has enough interactions
-    follows from the items that stay.
+    Gather the buckets, which hold `rows` rows of the log. Then remove items with fewer than `k_core` interactions until
+    no such item is left. The removed rows are counted in `dropped`. Users need no state of their own: the items that
+    stay tell which users have enough interactions.
     """
 
     def count(phase: str, keep_item: np.ndarray, minimum: int) -> tuple[np.ndarray, int, int, int]:
@@ -71,7 +71,10 @@ def filter_items(
 
 
 def known_ids(known: Artefact | None, item: Column) -> pa.Array:
-    """The ids of the items whose indices are given, in their order."""
+    """Return the ids of the items whose indices are given, in the order of the indices.
+
+    Raises `InputError` if these ids are strings and the log's are integers, or the reverse.
+    """
     if known is None:
         return pa.array([], item.type)
     ids = known.table(ITEMS)["item_id"].combine_chunks()
@@ -81,9 +84,9 @@ def known_ids(known: Artefact | None, item: Column) -> pa.Array:
 
 
 def number_kept(vocabulary: pa.Array, keep_item: np.ndarray, known: pa.Array) -> tuple[pa.Array, Numbering]:
-    """The ids of all items in the order of their indices, and the numbering of the vocabulary.
+    """Return the ids of all items in the order of their indices, and the numbering of the vocabulary.
 
-    `known` items keep their indices, whether or not they are met again; others follow, sorted by id.
+    `known` items keep their indices, whether or not they are met again. Other items follow, sorted by id.
     """
     index = known_index(vocabulary, known)
     new = keep_item & (index < 0)
@@ -99,7 +102,7 @@ def number_kept(vocabulary: pa.Array, keep_item: np.ndarray, known: pa.Array) ->
 def cut_at(
     fraction: float, buckets: int, sharding: Sharding, numbering: Numbering, interactions: int, report: Report
 ) -> int:
-    """The time before which the `fraction` of the `interactions` that pass the filters lie: their exact quantile."""
+    """Return the exact quantile of time: a `fraction` of the `interactions` that pass the filters lie before it."""
     done = 0
 
     def histogram(shift: int, prefix: int) -> np.ndarray:

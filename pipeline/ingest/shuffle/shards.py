@@ -1,5 +1,4 @@
-"""What is made of a bucket once its histories are gathered: counts for the filters, and a shard of the
-dataset."""
+"""The tasks on a bucket whose histories are gathered: count interactions for the filters, and write a shard."""
 
 from __future__ import annotations
 
@@ -20,15 +19,15 @@ from infrec.pipeline.ingest.splits import Interactions, Split, assign
 from infrec.pipeline.storage import FileRecord, Location, finished, parquet_bytes, write_with_receipt
 
 USER_COUNTS = ("users", "held_out_users", *PARTS, "users_without_validation", "users_without_test")
-"""What is counted of each shard's users: `train`, `validation` and `test` are interactions."""
+"""The counts of each shard's users. `train`, `validation` and `test` count interactions."""
 
 
 @dataclass(frozen=True)
 class Sharding:
-    """What the shards of a dataset have in common."""
+    """The arguments that all shards of a dataset share."""
 
     staging: Location
-    """Where the dataset is being written."""
+    """The staging directory of the dataset."""
     work: Location
     parts: int
     split: Split
@@ -41,25 +40,25 @@ class Sharding:
 
 @dataclass(frozen=True)
 class Survivors:
-    """One bucket's interactions that pass the filters."""
+    """Counts of one bucket's interactions that pass the filters."""
 
     item_counts: np.ndarray
-    """int64 [vocabulary]."""
+    """int64 [vocabulary]: the number of each item's interactions that pass."""
     rows: int
-    """Its interactions with kept items, whether or not their user has enough of them."""
+    """The number of interactions with kept items, whether or not their user has enough of them."""
     duplicates: int
     users: int
-    """All of its users, passing or not."""
+    """The number of the bucket's users, whether or not they pass."""
 
 
 @dataclass(frozen=True)
 class Numbering:
-    """The items of the dataset."""
+    """The numbering of the dataset's items."""
 
     index: np.ndarray
     """int32 [vocabulary]: the item index of every item of the log, −1 for those that were filtered out."""
     hashes: np.ndarray
-    """uint64 [vocabulary]."""
+    """uint64 [vocabulary]: the hash of every item of the log."""
     num_items: int
 
 
@@ -70,7 +69,7 @@ class Shard:
     index: int
     file: FileRecord
     counts: Counter[str]
-    """`USER_COUNTS`."""
+    """The counts named by `USER_COUNTS`."""
     dropped: Counter[str]
     train_counts: np.ndarray
     """int64 [items]: train interactions of users who are not held out."""
@@ -91,7 +90,10 @@ def survivors(bucket: int, sharding: Sharding, keep_item: np.ndarray, min_user_i
 def time_histogram(
     bucket: int, sharding: Sharding, numbering: Numbering, shift: int, prefix: int
 ) -> tuple[np.ndarray, int]:
-    """The bucket's share of `timestamps.quantile`'s histogram, over what passes the filters, and how much does."""
+    """Return the bucket's share of `timestamps.quantile`'s histogram, and how many interactions it counts.
+
+    Only interactions that pass the filters are counted.
+    """
     histories = sharding.bucket(bucket)
     assert histories.value is not None
     alive = histories.surviving(numbering.index >= 0, sharding.min_user_interactions)
@@ -100,7 +102,7 @@ def time_histogram(
 
 
 def write_shard(bucket: int, sharding: Sharding, numbering: Numbering, cuts: tuple[int, int] | None) -> Shard:
-    """Split the bucket's interactions and write its users' file, unless it is there and whole."""
+    """Split the bucket's interactions and write its shard, unless that is there and whole."""
     stored = finished(sharding.staging, shard_name(bucket))
     if stored is not None:
         content, file, dropped = stored
@@ -114,10 +116,10 @@ def write_shard(bucket: int, sharding: Sharding, numbering: Numbering, cuts: tup
 def _split_users(
     bucket: Bucket, sharding: Sharding, numbering: Numbering, cuts: tuple[int, int] | None
 ) -> tuple[pa.Table, dict[str, int]]:
-    """The bucket's table of users, and the rows dropped with users of whom nothing is left to train on.
+    """Return the bucket's table of users, and the number of rows dropped with users who have nothing to train on.
 
-    Such a user (all of them after the temporal cut; given only validation and test rows) has no context to be
-    recommended anything from, in training or in evaluation. Only a split that is to last keeps it.
+    All interactions of such a user come after the temporal cut, or are given as validation and test. So the user has no
+    context for recommendations, in training or in evaluation. Only a split that is to last keeps such users.
     """
     alive = bucket.surviving(numbering.index >= 0, sharding.min_user_interactions)
     user, item = bucket.user[alive], bucket.item[alive]
@@ -134,7 +136,7 @@ def _split_users(
     kept = (lengths if sharding.split.keeps_untrained_users else lengths[:, :1]).sum(axis=1) > 0
     dropped = {Dropped.NOT_TRAINED.value: int(lengths[~kept].sum())}
     keys = slot << 32 | numbering.index[item]
-    keys.sort()  # by user, part and item index at once
+    keys.sort()  # this sorts by user, part and item index at once
     keys = keys[kept[(keys >> 32) // len(PARTS)]]
     part_of_key = (keys >> 32) % len(PARTS)
     columns = {
@@ -143,12 +145,13 @@ def _split_users(
     }
     for number, name in enumerate(PARTS):
         offsets = np.concatenate([[0], np.cumsum(lengths[kept, number])]).astype(np.int32)
-        indices = keys[part_of_key == number].astype(np.int32)  # the lower half
+        indices = keys[part_of_key == number].astype(np.int32)  # the lower half of a key: the item
         columns[name] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(indices))
     return pa.table(columns), dropped
 
 
 def user_counts(table: pa.Table) -> Counter[str]:
+    """Return the counts named by `USER_COUNTS` for the users in a shard's table."""
     lengths = {name: pc.list_value_length(table[name]).to_numpy() for name in PARTS}
     return Counter(
         users=len(table),
