@@ -1,6 +1,8 @@
 """EASE: a linear item-item autoencoder with a zero diagonal, in closed form (Steck, WWW 2019, arXiv 1905.03375).
 
-P = (XᵀX + λ·1)⁻¹,   B = 1 − P · diag(P)⁻¹,   scores(x) = x B
+With the interactions X (users × items) and the item weights B (items × items):
+
+    P = (XᵀX + λ·1)⁻¹,   B = 1 − P · diag(P)⁻¹,   scores(x) = x B.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ from infrec.kernels.tiles import ArrayTiles, FinishedTiles, Layout, Tiles
 
 
 def item_gram(train: sp.csr_array, layout: Layout, out: Tiles) -> None:
-    """out ← the lower tiles of XᵀX, float32: of binary rows exact co-occurrence counts up to 2²⁴."""
+    """Write the lower tiles of XᵀX (items × items, float32) to `out`, from X = `train` (CSR, users × items).
+
+    For binary rows they are co-occurrence counts, exact up to 2²⁴.
+    """
     by_item = train.T.tocsr()
     for i, j in layout.lower():
         out[i, j] = inner_products(by_item[layout.span(i)], by_item[layout.span(j)])
@@ -24,7 +29,10 @@ def item_gram(train: sp.csr_array, layout: Layout, out: Tiles) -> None:
 def item_weights(
     gram: FinishedTiles, layout: Layout, lam: float, inverse: ArrayTiles, out: Float[np.ndarray, "items items"]
 ) -> None:
-    """out ← B; `inverse` is scratch memory for the tiles of P. Raises `tiles.NotPositiveDefinite`."""
+    """Write B to `out`, from the lower tiles of XᵀX and λ. `inverse` is scratch memory for the tiles of P.
+
+    P has the dtype of `inverse`. Raises `tiles.NotPositiveDefinite` where XᵀX + λ·1 has no Cholesky factor in it.
+    """
     tiles.copy_with_ridge(gram, inverse, layout, lam)
     tiles.invert(inverse, layout)
     diagonal = np.concatenate([np.diag(inverse[i, i]) for i in range(layout.count)])

@@ -1,12 +1,13 @@
-"""The inverse of a symmetric positive-definite matrix as a graph of tiles, each made once from finished ones.
+"""The inverse of a symmetric positive-definite matrix as a graph of tiles. Each is made once, from finished tiles.
 
     L_jj L_jjᵀ = A_jj − Σ_{k<j} L_jk L_jkᵀ,    L_ij = (A_ij − Σ_{k<j} L_ik L_jkᵀ) L_jj⁻ᵀ       factor, left-looking
     W_ii = L_ii⁻¹,    W_ij = −W_ii Σ_{j≤k<i} L_ik W_kj                                         its inverse
     A⁻¹_ij = Σ_{k≥i} W_kiᵀ W_kj                                                               WᵀW
 
-with A = K + c·1. In memory a sweep does the same in fewer operations (`kernels.tiles.invert`), but it changes every
-tile in every step. Here a tile, once made, is never changed: it can lie in a file, be made by anyone, and be there when
-a killed run is begun again. n³ operations, and some more for the empty halves of triangular tiles.
+Here A = K + c·1. In memory, a sweep (`kernels.tiles.invert`) does the same in fewer operations, but it changes every
+tile in every step. Here a tile never changes once it is made. So it can lie in a file, any worker can make it, and it
+is there when a killed run begins again. The cost is n³ operations, and some more for the empty halves of triangular
+tiles.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from infrec.kernels.tiles import Layout, Tile, inverse_factor
 
 
 class Stage(StrEnum):
-    """Whose tile it is."""
+    """The matrix that a tile belongs to."""
 
     GRAM = "gram"
-    """K, without the ridge: from elsewhere."""
+    """K, without the ridge. The caller provides these tiles."""
     FACTOR = "factor"
-    """L below the diagonal; on it L_ii⁻¹, which is all that is ever asked of it."""
+    """L below the diagonal. The diagonal tiles hold L_ii⁻¹, because nothing reads L_ii itself."""
     FACTOR_INVERSE = "factor-inverse"
-    """W below the diagonal, which is that of the factor."""
+    """W below the diagonal. Its diagonal tiles are those of `FACTOR`."""
     INVERSE = "inverse"
     """(K + c·1)⁻¹."""
 
 
 class Node(NamedTuple):
-    """One lower tile of one of the matrices."""
+    """One lower tile (i ≥ j) of one of the matrices."""
 
     stage: Stage
     i: int
@@ -44,11 +45,14 @@ class Node(NamedTuple):
 
 
 Read: TypeAlias = Callable[[Node], Tile]
-"""Gives a finished tile, which is not changed."""
+"""A function that returns a finished tile. Its caller does not change that tile."""
 
 
 def nodes(layout: Layout) -> list[Node]:
-    """Every tile on the way to A⁻¹ but the Gram's, in an order in which they can be made: sooner wanted ones first."""
+    """Return every tile on the way to A⁻¹ except the Gram's, in an order in which they can be made.
+
+    Tiles that are wanted sooner come first.
+    """
     count = range(layout.count)
     return [
         *(Node(Stage.FACTOR, i, j) for j in count for i in range(j, layout.count)),
@@ -58,7 +62,7 @@ def nodes(layout: Layout) -> list[Node]:
 
 
 def needs(node: Node, layout: Layout) -> list[Node]:
-    """The tiles that `make` reads for this one."""
+    """Return the tiles that `make` reads for `node`."""
     stage, i, j = node
     match stage:
         case Stage.FACTOR:
@@ -75,7 +79,11 @@ def needs(node: Node, layout: Layout) -> list[Node]:
 
 
 def make(node: Node, layout: Layout, ridge: float, read: Read) -> Tile:
-    """The tile of A = K + `ridge`·1. Raises `kernels.tiles.NotPositiveDefinite`."""
+    """Return the tile `node` for A = K + `ridge`·1, from the finished tiles that `read` gives. `node` is no Gram tile.
+
+    The tile has the dtype of the tiles that it is made from; on an accelerator, products are float32. Raises
+    `kernels.tiles.NotPositiveDefinite` where a diagonal tile has no Cholesky factor.
+    """
     stage, i, j = node
     if stage == Stage.FACTOR:
         tile = read(Node(Stage.GRAM, i, j)).copy()
@@ -96,12 +104,15 @@ def make(node: Node, layout: Layout, ridge: float, read: Read) -> Tile:
 
 
 def _inverse_factor_node(i: int, j: int) -> Node:
-    """Where W_ij lies."""
+    """Return the node that holds W_ij."""
     return Node(Stage.FACTOR if i == j else Stage.FACTOR_INVERSE, i, j)
 
 
 def _sum_of_products(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Σ left · right in the given order: by BLAS on a CPU, on JAX's default device where that is something else."""
+    """Return Σ left · right, added up in the given order.
+
+    BLAS computes it where JAX's default device is a CPU; otherwise that device computes it.
+    """
     return (_on_cpu if jax.default_backend() == "cpu" else on_accelerator)(iter(pairs))
 
 
@@ -115,7 +126,10 @@ def _on_cpu(pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 
 def on_accelerator(pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Σ left · right, float32 with no reduced precision inside; the sum stays on the device."""
+    """Return Σ left · right over the pairs (a × b and b × c), float32 with no reduced precision inside.
+
+    JAX's default device computes it, and the running sum stays there.
+    """
     total = jnp.float32(0)
     for left, right in pairs:
         total = _plus_product(total, jnp.asarray(left), jnp.asarray(right))

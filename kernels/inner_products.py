@@ -1,4 +1,4 @@
-"""Inner products of sparse user rows, by the cheapest exact route: what every kernel here is a function of."""
+"""Inner products of sparse user rows, by the cheapest exact route. Every kernel here is a function of them."""
 
 from __future__ import annotations
 
@@ -10,28 +10,32 @@ from jaxtyping import Array, Float, Float32, Int, Shaped
 
 from infrec.kernels.sparse import product, rows_of_entries
 
-# Rates of one core, measured on ML-1M's blocks on an x86 server. Only their ratios matter, and only to choose a route:
-# all routes give the same numbers on binary rows.
+# These are the rates of one core, measured on ML-1M's blocks on an x86 server. Only their ratios matter, and only for
+# the choice of a route: all routes give the same numbers on binary rows.
 _DENSE_FLOPS = 100e9
 _SPARSE_DENSE_FLOPS = 25e9
 _SPARSE_SPARSE_PRODUCTS = 0.4e9
 _FILL_BYTES = 2e9
 
 _ALIGNMENT = 16
-"""Items, on an accelerator: its int8 units read 16 bytes at once, and XLA itself pads only to multiples of 4."""
+"""The number of items is padded to a multiple of this on an accelerator.
+
+Its int8 units read 16 bytes at once, and XLA itself pads only to multiples of 4.
+"""
 
 
 def squared_norms(rows: sp.csr_array) -> Float[np.ndarray, " rows"]:
-    """|x|² of every row, float32 (exact integers for binary rows)."""
+    """Return |x|² of every row, in the dtype of the rows. In float32 they are exact integers for binary rows."""
     return np.asarray(rows.multiply(rows).sum(axis=1), dtype=rows.dtype).ravel()
 
 
 def inner_products(rows: sp.csr_array, columns: sp.csr_array) -> Float[np.ndarray, "rows columns"]:
-    """⟨x, y⟩ for every x in `rows` and y in `columns`, dense, on this CPU.
+    """Return ⟨x, y⟩ for every x in `rows` and y in `columns`, dense, computed on this CPU.
 
-    Takes the route with the least estimated time for these two blocks: dense × dense (many entries), sparse × dense
-    (the usual log) or sparse × sparse (very wide, very sparse catalogues). The choice depends on the blocks alone, so
-    the bytes do not depend on who computes them.
+    Both are CSR, users × items; the result has their dtype. The product takes the route with the least estimated time
+    for these two blocks: dense × dense (many entries), sparse × dense (the usual log) or sparse × sparse (very wide,
+    very sparse catalogues). The choice depends on the blocks alone, so the bytes do not depend on which worker computes
+    them.
     """
     (m, items), n = rows.shape, columns.shape[0]
     products = float(np.dot(_item_counts(rows).astype(float), _item_counts(columns)))
@@ -45,17 +49,20 @@ def inner_products(rows: sp.csr_array, columns: sp.csr_array) -> Float[np.ndarra
 
 
 def accelerator_inner_products(rows: sp.csr_array, columns: sp.csr_array) -> Float32[Array, "rows columns"]:
-    """⟨x, y⟩ for every pair, on JAX's default device: for GPUs and TPUs.
+    """Return ⟨x, y⟩ for every x in `rows` and y in `columns`, on JAX's default device: this is for GPUs and TPUs.
 
-    Binary rows go through the matrix units as int8 × int8 → int32 and stay exact; other rows are multiplied in
-    float32 with no reduced precision inside.
+    Both are CSR, users × items; the result is dense. Binary rows go through the matrix units as int8 × int8 → int32
+    and stay exact. Other rows are multiplied in float32 with no reduced precision inside.
     """
     products: Array = dense_inner_products(product_operand(rows), product_operand(columns))
     return products
 
 
 def product_operand(rows: sp.csr_array) -> Shaped[Array, "rows aligned_items"]:
-    """The rows, dense on the device, with items that nobody has up to a multiple of `_ALIGNMENT`."""
+    """Return the rows (CSR, users × items), dense on the device, as `dense_inner_products` wants them.
+
+    Items that nobody has fill them up to a multiple of `_ALIGNMENT`. The dtype is that of `dense_on_device`.
+    """
     users, items = rows.shape
     aligned = (users, items + -items % _ALIGNMENT)
     return dense_on_device(sp.csr_array((rows.data, rows.indices, rows.indptr), shape=aligned))
@@ -65,7 +72,7 @@ def product_operand(rows: sp.csr_array) -> Shaped[Array, "rows aligned_items"]:
 def dense_inner_products(
     left: Shaped[Array, "rows items"], right: Shaped[Array, "columns items"]
 ) -> Float32[Array, "rows columns"]:
-    """⟨x, y⟩ for every pair of rows that lie on the device already: exact where both are int8."""
+    """Return ⟨x, y⟩ for every pair of rows that already lie on the device. It is exact where both are int8."""
     if left.dtype == right.dtype == jnp.int8:
         contract_items = (((1,), (1,)), ((), ()))
         counts = jax.lax.dot_general(left, right, contract_items, preferred_element_type=jnp.int32)
@@ -90,9 +97,10 @@ def _item_counts(rows: sp.csr_array) -> Int[np.ndarray, " items"]:
 
 
 def dense_on_device(rows: sp.csr_array) -> Array:
-    """The rows, dense, scattered on the device: int8 where binary, else float32."""
+    """Return the rows (CSR), dense, scattered on the device: int8 where every entry is 1, else float32."""
     binary = bool(np.all(rows.data == 1))
-    # A power of two, so that blocks of like size share one compiled scatter; the surplus falls outside and is dropped
+    # Padding the entries to a power of two lets blocks of like size share one compiled scatter. The surplus falls
+    # outside the matrix and is dropped
     padding = (1 << max(rows.nnz - 1, 1).bit_length()) - rows.nnz
     row_of = rows_of_entries(rows).astype(np.int32)
     dense: Array = _scatter(

@@ -1,7 +1,8 @@
-"""The inner problem of Distill-CF, step by step: a summary is drawn from its logits and solved, and the way back.
+"""The inner problem of Distill-CF: draw a summary from its logits, solve it, and pull gradients back to the logits.
 
-S is drawn by `kernels.sampler`, its ∞-AE trained and pulled back by the formulas in `kernels.outer_loss`; the loss is
-one of κP. On a CPU the products are NumPy's, on all cores; on an accelerator all of it is compiled.
+`kernels.sampler` draws the summary S. The formulas in `kernels.outer_loss` train its ∞-AE and pull gradients back
+through it. The loss is a function of κP: the scores P, made κ times as great. On a CPU, NumPy computes the products on
+all cores. On an accelerator, everything is compiled.
 """
 
 from __future__ import annotations
@@ -21,44 +22,50 @@ from infrec.kernels.sampler import Sampler, Union, fill_with_noise, over_greates
 from infrec.kernels.tiles import Each, NotPositiveDefinite, inverse_factor, on_all_cores, one_blas_thread
 
 _PIECES = 4
-"""Into which a matrix is cut for the cores: the bytes of a result depend on it."""
+"""The number of pieces into which a matrix is cut for the cores. The bytes of a result depend on it."""
 
 _UNBOUNDED = np.errstate(over="ignore", invalid="ignore")
-"""Logits of a run that diverges are any numbers: whoever runs it looks at what comes out. Of each thread by itself."""
+"""It silences overflow and invalid values. In a run that diverges, the logits can be any numbers, and the caller checks
+the result. NumPy keeps this setting for each thread separately, so each function that runs on a thread sets it."""
 
 Matrix = Float32[np.ndarray, "budget items"]
 
 
 class Sampled(NamedTuple):
-    """A summary, drawn and solved, and the way back to the logits."""
+    """A summary that was drawn and solved, and the way back to its logits."""
 
     model: InnerModel
-    """As the loss sees it, its scores κ times as great; not finite where M is not definite."""
+    """The model as the loss sees it, with scores κ times as great. It is not finite where M has no Cholesky factor."""
     pull_back: Callable[[Gradients], Matrix]
-    """From the gradients of all users to dL."""
+    """Maps the gradients of all users to the gradient with respect to the logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InnerStep:
-    """How a summary is drawn and solved. Everything is a pure function of the logits, λ and the number of the step."""
+    """How a summary is drawn and solved.
+
+    All results are pure functions of the logits (budget × items, float32), λ and the number of the step.
+    """
 
     sampler: Sampler
     ntk: NTK
     sharpness: float
-    """κ."""
+    """κ: the loss sees the scores κ times as great."""
     seed: int
 
     def sampled(self, logits: Matrix, lam: float, step: int) -> Sampled:
+        """Draw the summary S of this step, and solve it with λ = `lam`."""
         return (self._on_cpu if jax.default_backend() == "cpu" else self._on_accelerator)(logits, lam, step)
 
     def summary(self, logits: Matrix, step: int) -> Matrix:
-        """S alone."""
+        """Draw the summary S of this step, and do not solve it."""
         if jax.default_backend() != "cpu":
             return np.asarray(self._sample(logits, self._key(step)))
         with on_all_cores() as each:
             return _cut_off(self._drawn(logits, step, each))
 
     def _drawn(self, logits: Matrix, step: int, each: Each) -> list[Union]:
+        """Draw the groups of synthetic users, each not yet cut off at 1."""
         groups, temperature = self.sampler.group_rows(len(logits)), self.sampler.temperature
         noise = np.empty((len(groups), self.sampler.draws, logits.shape[1]), np.float32)
 
@@ -99,7 +106,7 @@ class InnerStep:
         return Sampled(InnerModel(summary, regression.inverse_factor, beta).sharper(self.sharpness), pull_back)
 
     def _on_accelerator(self, logits: Matrix, lam: float, step: int) -> Sampled:
-        with one_blas_thread:  # where the driver has a CPU alone, JAX's Cholesky runs on it
+        with one_blas_thread:  # if the driver has only a CPU, JAX's Cholesky runs on it
             summary, through_sampler = self._sample_with_way_back(logits, self._key(step))
             model = _trained(self.ntk, summary, lam)
 
@@ -122,7 +129,7 @@ class InnerStep:
 
 
 def _cut_off(drawn: list[Union]) -> Matrix:
-    """S of all groups."""
+    """Return S: all groups together, cut off at 1."""
     summary: np.ndarray = np.vstack([part.union for part in drawn])
     np.minimum(summary, 1.0, out=summary)
     return summary
@@ -138,7 +145,10 @@ def _pulled_back(ntk: NTK, through_sampler: Any, model: InnerModel, lam: Array, 
 
 
 def solve_summary(ntk: NTK, summary: Matrix, lam: float) -> Matrix:
-    """α of a summary; not finite where M is not definite. Its bytes do not depend on the number of cores."""
+    """Return α = M⁻¹ S of a summary S with λ = `lam`: float32, budget × items, M as in `kernels.outer_loss`.
+
+    It is not finite where M is not positive definite. On a CPU, its bytes do not depend on the number of cores.
+    """
     if jax.default_backend() != "cpu":
         return np.asarray(_trained(ntk, summary, lam).dual())
     with on_all_cores() as each:
@@ -148,12 +158,12 @@ def solve_summary(ntk: NTK, summary: Matrix, lam: float) -> Matrix:
 
 @dataclass(frozen=True)
 class _Regression:
-    """M of a summary, factorised."""
+    """The factorised M of a summary."""
 
     inverse_factor: Float32[np.ndarray, "budget budget"]
-    """L⁻¹; all NaN where there is none."""
+    """L⁻¹. It is all NaN where M has no Cholesky factor."""
     pull_back: Callable[[Float32[np.ndarray, "budget budget"]], Float32[np.ndarray, "budget budget"]]
-    """From dβ βᵀ to dG + dGᵀ + 2 diag(d|s|²)."""
+    """Maps dβ βᵀ to dG + dGᵀ + 2 diag(d|s|²)."""
 
     @classmethod
     def of(cls, ntk: NTK, summary: Matrix, lam: float, each: Each) -> _Regression:
@@ -171,17 +181,17 @@ class _Regression:
 
         return cls(inverse, pull_back)
 
-    # By the pieces of L⁻¹ that are not 0: faster than LAPACK's triangular solves. The longest piece first, so that no
-    # core waits for the last one.
+    # Both products use only the pieces of L⁻¹ that are not 0, which is faster than LAPACK's triangular solves. The
+    # longest piece comes first, so that no core waits for the last one.
 
     def whiten(self, right: Matrix, each: Each) -> Matrix:
-        """L⁻¹ right."""
+        """Return L⁻¹ right."""
         inverse, result = self.inverse_factor, np.empty(right.shape, right.dtype)
         each(lambda i: np.matmul(inverse[i, : i.stop], right[: i.stop], out=result[i]), _pieces(len(right))[::-1])
         return result
 
     def transposed_whiten(self, right: Matrix, each: Each) -> Matrix:
-        """L⁻ᵀ right."""
+        """Return L⁻ᵀ right."""
         inverse, result = self.inverse_factor, np.empty(right.shape, right.dtype)
         each(lambda i: np.matmul(inverse[i.start :, i].T, right[i.start :], out=result[i]), _pieces(len(right)))
         return result
@@ -194,7 +204,7 @@ _mixing = jax.jit(mixing, static_argnums=(0, 1))
 def _product(
     left: Float32[np.ndarray, "rows inner"], right: Float32[np.ndarray, "inner columns"], each: Each
 ) -> Float32[np.ndarray, "rows columns"]:
-    """left · right, by some rows at a time."""
+    """Return left · right. Each call on a core computes some of its rows."""
     result = np.empty((left.shape[0], right.shape[1]), left.dtype)
     each(lambda rows: np.matmul(left[rows], right, out=result[rows]), _pieces(len(left)))
     return result

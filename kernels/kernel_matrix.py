@@ -1,4 +1,4 @@
-"""Blocks of the kernel matrix from blocks of sparse users: inner products, then the NTK."""
+"""Blocks of the kernel matrix from blocks of sparse users: first the inner products, then the NTK of these."""
 
 from __future__ import annotations
 
@@ -20,33 +20,41 @@ from infrec.kernels.ntk import NTK, ntk_block
 from infrec.kernels.sparse import strips, with_empty_rows
 
 _SHAPE_STEP = 512
-"""Blocks are computed in multiples of this: XLA compiles once a shape, and the last block of anything is shorter."""
+"""Blocks are padded to a multiple of this many rows.
+
+XLA compiles once for each shape, and the last block of any set of users is shorter than the others.
+"""
 
 
 @dataclass(frozen=True)
 class KernelRows:
-    """Sparse users prepared for the kernel: (normalised) CSR rows and their squared norms."""
+    """Sparse users, prepared for the kernel."""
 
     rows: sp.csr_array
+    """The (normalised) CSR rows, users × items."""
     squares: Float[np.ndarray, " rows"]
+    """|x|² of every row."""
 
     @classmethod
     def of(cls, rows: sp.csr_array) -> KernelRows:
+        """Compute the squared norms of `rows`."""
         return cls(rows, squared_norms(rows))
 
     def __getitem__(self, span: slice | Int[np.ndarray, " chosen"]) -> KernelRows:
+        """Return the chosen users."""
         return KernelRows(self.rows[span], self.squares[span])
 
     def padded(self) -> KernelRows:
-        """With all-zero rows up to the next multiple of `_SHAPE_STEP`."""
+        """Return the users with all-zero rows after them, up to the next multiple of `_SHAPE_STEP`."""
         rows = with_empty_rows(self.rows, _SHAPE_STEP)
         return KernelRows(rows, np.pad(self.squares, (0, rows.shape[0] - self.rows.shape[0])))
 
 
 def kernel_block(ntk: NTK, rows: KernelRows, columns: KernelRows) -> Float[np.ndarray, "rows columns"]:
-    """K(x, y) for every x in `rows` and y in `columns`, on JAX's default device, returned to the host.
+    """Return K(x, y) for every x in `rows` and y in `columns`, float32, as an array on the host.
 
-    On a CPU the inner products take the route that the density favours; an accelerator gets them as one product.
+    JAX's default device computes it. On a CPU the inner products take the route that the density favours; an
+    accelerator computes them as one product.
     """
     (users, items), others = rows.rows.shape, columns.rows.shape[0]
     rows, columns = rows.padded(), columns.padded()
@@ -57,23 +65,26 @@ def kernel_block(ntk: NTK, rows: KernelRows, columns: KernelRows) -> Float[np.nd
 
 @dataclass(frozen=True)
 class LandmarkKernel:
-    """K(·, Z) for a few rows Z that meet block after block of users: they are laid out for the product once."""
+    """K(·, Z) for a few rows Z, applied to block after block of users. Z is laid out for the product only once."""
 
     ntk: NTK
     landmarks: int
+    """The number of rows of Z."""
     squares: Float[np.ndarray, " padded"]
+    """|z|² of these rows and of the padding."""
     operand: list[np.ndarray] | jax.Array
-    """Z: on a CPU strips of its dense transpose, on an accelerator there already."""
+    """Z: on a CPU, strips of its dense transpose; on an accelerator, a dense array that lies there already."""
 
     @classmethod
     def of(cls, ntk: NTK, landmarks: KernelRows) -> LandmarkKernel:
+        """Lay out Z = `landmarks` for JAX's default device."""
         padded = landmarks.padded()
         on_cpu = jax.default_backend() == "cpu"
         operand = strips(padded.rows.T.toarray(order="C")) if on_cpu else product_operand(padded.rows)
         return cls(ntk, len(landmarks.squares), padded.squares, operand)
 
     def __call__(self, users: KernelRows) -> Float[np.ndarray, "users landmarks"]:
-        """`kernel_block` of these users and Z."""
+        """Return `kernel_block` of `users` and Z."""
         padded = users.padded()
         if isinstance(self.operand, list):
             products = np.hstack([padded.rows @ strip for strip in self.operand])
@@ -84,7 +95,10 @@ class LandmarkKernel:
 
 
 def kernel_diagonal_block(ntk: NTK, rows: KernelRows) -> Float[np.ndarray, "rows rows"]:
-    """K(x, y) for x and y in the same `rows`, with the diagonal K(x, x) from its own formula."""
+    """Return K(x, y) for every x and y in the same `rows`, float32, as an array on the host.
+
+    The diagonal K(x, x) comes from its own formula, `NTK.diagonal`.
+    """
     block = np.array(kernel_block(ntk, rows, rows))
     np.fill_diagonal(block, ntk.diagonal(rows.squares, items=rows.rows.shape[1]))
     return block

@@ -1,8 +1,8 @@
-"""Landmarks for Nyström: a few rows that span the kernel of many users better than as many users at random do.
+"""Landmarks for Nyström: a few rows that span the kernel of many users better than as many random users do.
 
-`cluster_means` makes them (Zhang & Kwok, "Clustered Nyström method", IEEE Trans. Neural Networks 2010): the means of
-clusters of users, that is rows of weights. `rpcholesky` chooses users (Chen, Epperly, Tropp & Webber, "Randomly
-pivoted Cholesky", 2023, arXiv 2207.06503; the block version, its pivots drawn without replacement).
+`cluster_means` makes new rows of weights: the means of clusters of users (Zhang & Kwok, "Clustered Nyström method",
+IEEE Trans. Neural Networks 2010). `rpcholesky` chooses some of the users (Chen, Epperly, Tropp & Webber, "Randomly
+pivoted Cholesky", 2023, arXiv 2207.06503). It is the block version, with pivots drawn without replacement.
 """
 
 from __future__ import annotations
@@ -21,30 +21,34 @@ from infrec.kernels.sparse import product
 from infrec.kernels.tiles import one_blas_thread
 
 _ROUNDS = 3
-"""Of k-means: more make no better landmarks (benchmarks/README.md)."""
+"""The number of rounds of k-means. More rounds make no better landmarks (benchmarks/README.md)."""
 
 _USERS = 2048
-"""Users whose likeness to all centres is held at once."""
+"""The number of users whose similarity to all centres is held at once."""
 
 _DRAWS = 10
-"""Into which the pivots are divided: those of one are drawn at once, from the residual of those before."""
+"""The number of draws into which the pivots are divided.
+
+The pivots of one draw are drawn at once, from the residual that the draws before it left.
+"""
 
 _LEVELLING = 0.75
-"""The kernel that is factored is K(x, y) / (K(x, x) K(y, y))^0.75, whose diagonal is K(x, x)^−0.5.
+"""`rpcholesky` factors the kernel K(x, y) / (K(x, x) K(y, y))^0.75, whose diagonal is K(x, x)^−0.5.
 
-That of K itself grows with a user's activity: landmarks that follow it are all heavy users, and worse than uniform
-ones, for quality is an average over users. These are better (benchmarks/README.md).
+The diagonal of K itself grows with a user's activity. Landmarks that follow it are all heavy users. They are worse than
+uniform ones, because quality is an average over users. The landmarks of this kernel are better (benchmarks/README.md).
 """
 
 _ROUNDING = 1e-6
-"""Of a kernel value, in parts of the diagonal: below this a residual says nothing."""
+"""The rounding error of a kernel value, relative to the diagonal. A residual below it says nothing."""
 
 
 def cluster_means(users: sp.csr_array, count: int, *, seed: int) -> sp.csr_array:
-    """The means of `count` clusters of users (CSR users × items, float32, no fewer than `count`).
+    """Return the means of `count` clusters of users: CSR, count × items, float32.
 
-    Spherical k-means: the likeness of users is the cosine of their rows, and the first centres are users at random. A
-    cluster that nobody is nearest to is the user that it began with.
+    `users` is CSR, users × items, float32. The clusters come from spherical k-means: the similarity of two users is the
+    cosine of their rows, and the first centres are random users. Where no user is nearest to a cluster, its mean is the
+    user that it began with. Raises ValueError for fewer users than `count`.
     """
     first = users[np.sort(np.random.default_rng(seed).choice(users.shape[0], count, replace=False))]
     unit = _of_length_one(users)
@@ -67,15 +71,16 @@ def cluster_means(users: sp.csr_array, count: int, *, seed: int) -> sp.csr_array
 
 
 def rpcholesky(ntk: NTK, users: KernelRows, count: int, *, seed: int) -> Int[np.ndarray, " count"]:
-    """The positions of `count` of the `users`, ascending.
+    """Return the positions of `count` of the `users`, ascending.
 
-    Takes users × count float32, and count · (2 · nnz + users · count) floating-point operations.
+    The factor takes users × count float32. The cost is count · (2 · nnz + users · count) floating-point operations,
+    with nnz the number of interactions. There must be at least `count` users.
     """
     random = np.random.default_rng(seed)
     diagonal = np.asarray(ntk.diagonal(users.squares, items=users.rows.shape[1]), np.float64)
     level = diagonal**-_LEVELLING
     residual = diagonal * level**2
-    least = _ROUNDING * residual  # so that there are `count` landmarks even where fewer span everything
+    least = _ROUNDING * residual  # this gives `count` landmarks even where fewer span everything
     factor = np.empty((len(residual), count), np.float32)
     chosen = np.zeros(len(residual), dtype=bool)
     bounds = sorted({count * draw // _DRAWS for draw in range(_DRAWS + 1)})
@@ -95,13 +100,13 @@ def _next_columns(
     factor: Float32[np.ndarray, "users known"],
     pivots: Int[np.ndarray, " pivots"],
 ) -> Float32[np.ndarray, "users pivots"]:
-    """(K − F Fᵀ)[:, S] L⁻ᵀ, with L the Cholesky factor of its rows S."""
+    """Return (K − F Fᵀ)[:, S] L⁻ᵀ for the pivots S. L is the Cholesky factor of its rows S."""
     with one_blas_thread:
         rest = columns - factor @ factor[pivots].T
         corner = rest[pivots].astype(np.float64)
         corner = (corner + corner.T) / 2
         values, vectors = scipy.linalg.eigh(corner)
-        # An inverse root in place of L⁻ᵀ: its columns are rotated ones, and pivots that repeat another are left out
+        # An inverse root replaces L⁻ᵀ: its columns are rotated ones, and it leaves out pivots that repeat another
         kept = values > _ROUNDING * np.diag(columns[pivots]).max()
         root = np.where(kept, vectors / np.sqrt(np.where(kept, values, 1.0)), 0.0)
         next_columns: np.ndarray = rest @ root.astype(np.float32)
@@ -109,13 +114,13 @@ def _next_columns(
 
 
 def _of_length_one(rows: sp.csr_array) -> sp.csr_array:
-    """The rows divided by their norms; rows of zeros stay."""
+    """Return the rows divided by their norms. Rows of zeros stay as they are."""
     norms = np.sqrt(squared_norms(rows))
     return _sorted(sp.diags_array(1 / np.where(norms > 0, norms, 1).astype(np.float32)) @ rows)
 
 
 def _sorted(rows: sp.sparray) -> sp.csr_array:
-    """CSR with ascending columns and no explicit zeros."""
+    """Return the rows as CSR with ascending columns and no explicit zeros."""
     result = sp.csr_array(rows)
     result.eliminate_zeros()
     result.sort_indices()

@@ -1,16 +1,17 @@
-"""Ranking metrics of top-k recommendation, block of users by block of users.
+"""Ranking metrics of top-k recommendation, computed block of users by block of users.
 
-Definitions (those of the official code of Sachdeva et al. 2022), per user with truth set T, seen items left out, and
-averaged over the users that have a truth set:
+The definitions are those of the official code of Sachdeva et al. 2022. The items that a user has seen are left out. All
+metrics but AUC are defined for one user with the truth set T, and averaged over the users that have a truth set:
 
     HR@k     = |top_k ∩ T| / min(k, |T|)
     Recall@k = |top_k ∩ T| / |T|
     nDCG@k   = Σ_{hits at place r} 1/log₂(r+1)  ÷  the same sum with all of the first min(k, |T|) places hit
     PSP@k    = Σ_{hits} w_i / min(k, |T|)  ÷  the sum of the min(k, |T|) largest w_i in T (so at most 1/min(k, |T|))
-    AUC      = of one positive and one negative drawn from the pool of all users, the positive scores higher
+    AUC      = P(a positive scores higher than a negative), each drawn from the pool of all users
 
-with propensity weights w_i = 1 + C (n_i + 1.5)^−0.55, C = (ln N − 1)·2.5^0.55 (Jain et al. 2016; n_i train count of
-item i, N train interactions) and 50 negatives a user, sampled from the items that the user never touched.
+The propensity weights are w_i = 1 + C (n_i + 1.5)^−0.55 with C = (ln N − 1)·2.5^0.55 (Jain et al. 2016). Item i has n_i
+training interactions, and all items together have N. Each user has 50 negatives, sampled from the items that the user
+never touched.
 """
 
 from __future__ import annotations
@@ -26,26 +27,32 @@ from jaxtyping import Float, Int
 from infrec.kernels.ranking import exclude, top_k
 
 CUTOFFS = (10, 20, 100)
+"""The k's of the metrics."""
 NEGATIVES = 50
+"""The number of negatives sampled for each user."""
 METRICS = (*(f"{name}@{k}" for k in CUTOFFS for name in ("HR", "Recall", "nDCG", "PSP")), "AUC")
 """The names of the metrics that `combine` gives."""
 
 
 @dataclass(frozen=True)
 class BlockMetrics:
-    """What one block of users contributes; blocks are combined in order, so sums do not depend on who made them."""
+    """The contribution of one block of users.
+
+    Blocks are combined in order, so the sums do not depend on which worker made which block.
+    """
 
     users: int
-    """Users with a truth set."""
+    """The number of users with a truth set."""
     sums: dict[str, float]
-    """Metric name → sum over those users."""
+    """Name of a metric → its sum over those users."""
     positives: Float[np.ndarray, " positives"]
+    """The scores of the truth items, for the pooled AUC."""
     negatives: Float[np.ndarray, " negatives"]
-    """The scores of truth items and of sampled negatives, for the pooled AUC."""
+    """The scores of the sampled negatives, for the pooled AUC."""
 
 
 def propensity_weights(train_counts: Int[np.ndarray, " items"]) -> Float[np.ndarray, " items"]:
-    """w_i of PSP from the items' train counts, float64."""
+    """Return the weights w_i of PSP, float64, from the number of training interactions of each item."""
     total = max(float(train_counts.sum()), 1.0)
     scale = (math.log(total) - 1.0) * 2.5**0.55
     return np.asarray(1.0 + scale * (train_counts + 1.5) ** -0.55)
@@ -60,15 +67,15 @@ def block_metrics(
     weights: Float[np.ndarray, " items"],
     cutoffs: tuple[int, ...] = CUTOFFS,
 ) -> BlockMetrics:
-    """The metrics of one block of users. Overwrites the scores of seen items.
+    """Return the metrics of one block of users. The scores of seen items are overwritten with −∞.
 
     Args:
-        scores: one row a user, not NaN; −∞ for items that are not to be recommended.
-        seen: CSR users × items, the context: never recommended.
-        truth: CSR users × items, sorted indices, disjoint from `seen`.
+        scores: one row for each user, not NaN; −∞ for items that must not be recommended.
+        seen: CSR users × items, the context; these items are never recommended.
+        truth: CSR users × items, the truth sets; sorted indices, disjoint from `seen`.
         negatives: from `sample_negatives`; −1 where a user has no more of them.
         weights: from `propensity_weights`.
-        cutoffs: the k's; one above the number of items is answered with all items.
+        cutoffs: the k's; a k above the number of items means all items.
     """
     users, items = scores.shape
     user_of = np.repeat(np.arange(users), np.diff(truth.indptr))
@@ -104,7 +111,7 @@ def block_metrics(
 
 
 def combine(blocks: Iterable[BlockMetrics]) -> dict[str, float]:
-    """The metrics of all blocks together: percentages, except for AUC, which lies in 0 … 1.
+    """Return the metrics of all blocks together. They are percentages, except for AUC, which lies in 0 … 1.
 
     Raises ValueError where no user has a truth set.
     """
@@ -120,11 +127,11 @@ def combine(blocks: Iterable[BlockMetrics]) -> dict[str, float]:
 
 
 def area_under_curve(positives: np.ndarray, negatives: np.ndarray) -> float:
-    """P(positive > negative) + ½ P(equal), over all pairs; 0.5 where either is empty."""
+    """Return P(positive > negative) + ½ P(equal) over all pairs of scores. It is 0.5 where either array is empty."""
     if not len(positives) or not len(negatives):
         return 0.5
     ordered = np.sort(negatives)
-    positives = np.sort(positives)  # a search is many times faster beside the last one
+    positives = np.sort(positives)  # a search that ends near the last one is many times faster
     below, up_to = (np.searchsorted(ordered, positives, side=side) for side in ("left", "right"))
     return float(np.mean(below + up_to) / (2 * len(negatives)))
 
@@ -132,10 +139,10 @@ def area_under_curve(positives: np.ndarray, negatives: np.ndarray) -> float:
 def sample_negatives(
     known: sp.csr_array, *, seed: int, block: int, count: int = NEGATIVES
 ) -> Int[np.ndarray, "users negatives"]:
-    """`count` items a user (with replacement) from those without an entry in `known`, uniformly.
+    """Sample `count` items for each user, uniformly and with replacement, from those without an entry in `known`.
 
-    −1 stands where a user knows so nearly all items that rejection found no negative. The random stream is that of
-    (seed, block), so blocks can be made anywhere.
+    `known` is CSR, users × items. A −1 stands where a user knows nearly all items, so that rejection found no negative.
+    The random stream depends on (seed, block) alone, so any worker can make a block.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, block]))
     users, items = known.shape
@@ -153,5 +160,5 @@ def sample_negatives(
 def _running_sums(
     weights: Float[np.ndarray, " entries"], user_of: Int[np.ndarray, " entries"]
 ) -> Float[np.ndarray, " entries+1"]:
-    """Sums of the first 0, 1, 2, … weights, those of each user in descending order."""
+    """Return the sums of the first 0, 1, 2, … weights. The weights of each user are in descending order."""
     return np.concatenate([[0.0], np.cumsum(weights[np.lexsort((-weights, user_of))])])

@@ -1,6 +1,7 @@
-"""Degree normalisation of the kernel's input: users and items are scaled down by their activity and popularity.
+"""Degree normalisation of the kernel's input: it scales users down by their activity and items by their popularity.
 
-Beyond the paper: the target of the regression stays the plain binary matrix, only the kernel sees normalised rows.
+This goes beyond the paper. The target of the regression stays the plain binary matrix; only the kernel sees normalised
+rows.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ from jaxtyping import Float, Int
 
 @dataclass(frozen=True, kw_only=True)
 class Exponents:
-    """How strongly the degrees are normalised away: (0, 0) is the paper's kernel, (½, ½) the symmetric Laplacian's."""
+    """The strength of the normalisation: (0, 0) is the paper's kernel, (½, ½) the symmetric Laplacian's.
+
+    Raises ValueError for an exponent outside [0, 1].
+    """
 
     user: float = 0.0
+    """p, the exponent of a user's activity."""
     item: float = 0.0
+    """q, the exponent of an item's popularity."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.user <= 1 and 0 <= self.item <= 1):
@@ -25,6 +31,7 @@ class Exponents:
 
     @property
     def is_identity(self) -> bool:
+        """Whether the normalisation leaves every row as it is."""
         return self.user == 0 and self.item == 0
 
     def __str__(self) -> str:
@@ -33,10 +40,11 @@ class Exponents:
 
 @dataclass(frozen=True)
 class DegreeNormalisation:
-    """x ↦ s · d_x^(−p) · x · D^(−q), with d_x the row's own sum and D the items' column sums in the train matrix.
+    """The map x ↦ s · d_x^(−p) · x · D^(−q) of rows x over the items.
 
-    The scale s makes the mean squared row norm of the normalised train matrix that of the plain one, so that a ridge
-    and the kernel's b_std mean the same for all exponents.
+    d_x is the sum of the row, and D holds the column sums of the items in the training matrix. A sum below 1 counts
+    as 1. The scale s makes the mean squared row norm of the normalised training matrix equal to that of the plain one.
+    So a ridge and the kernel's b_std mean the same for all exponents.
     """
 
     exponents: Exponents
@@ -45,7 +53,7 @@ class DegreeNormalisation:
 
     @classmethod
     def of(cls, train: sp.csr_array, exponents: Exponents) -> DegreeNormalisation:
-        """The normalisation that `train` (binary, users × items) defines."""
+        """Return the normalisation that the training matrix `train` (binary CSR, users × items) defines."""
         degrees = np.bincount(train.indices, minlength=train.shape[1])
         unscaled = cls.of_degrees(degrees, exponents)
         return cls.of_degrees(degrees, exponents, scale=unscaled.scale(train.nnz, unscaled.squares(train)))
@@ -54,19 +62,25 @@ class DegreeNormalisation:
     def of_degrees(
         cls, degrees: Int[np.ndarray, " items"], exponents: Exponents, *, scale: float = 1.0
     ) -> DegreeNormalisation:
-        """From the column sums of a train matrix that need not be in memory, with `scale` for s."""
+        """Return the normalisation with s = `scale`, from the column sums of a training matrix.
+
+        The matrix itself need not be in memory.
+        """
         return cls(exponents, scale * np.maximum(degrees, 1).astype(np.float64) ** -exponents.item)
 
     def squares(self, rows: sp.csr_array) -> float:
-        """The sum of the normalised rows' squared norms: over blocks of users these add up."""
+        """Return the sum of the squared norms of the normalised rows. These sums add up over blocks of users."""
         return float(np.sum(self(rows).data.astype(np.float64) ** 2))
 
     def scale(self, interactions: int, squares: float) -> float:
-        """s, for a train matrix of so many interactions whose `squares` without a scale are these."""
+        """Return s for a training matrix: from its number of interactions, and its `squares` under the scale 1."""
         return 1.0 if self.exponents.is_identity or not squares else float(np.sqrt(interactions / squares))
 
     def __call__(self, rows: sp.csr_array) -> sp.csr_array:
-        """The normalised rows, of the same dtype and sparsity. Exactly `rows` where both exponents are 0."""
+        """Return the normalised rows, with the same dtype and sparsity.
+
+        Where both exponents are 0, the result is `rows` itself.
+        """
         if self.exponents.is_identity:
             return rows
         sums = np.maximum(np.asarray(rows.sum(axis=1), dtype=np.float64).ravel(), 1.0)

@@ -1,7 +1,7 @@
 """The neural tangent kernel of an infinitely wide fully-connected ReLU network, from inner products alone.
 
-Source: Sachdeva et al., NeurIPS 2022, arXiv 2206.02626 (W_std² = 2, b_std² = 0.01, depth 1); the recursion is that of
-Jacot et al. 2018 with the arc-cosine kernels of Cho & Saul 2009.
+Source: Sachdeva et al., NeurIPS 2022, arXiv 2206.02626 (W_std² = 2, b_std² = 0.01, depth 1). The recursion is that of
+Jacot et al. 2018, with the arc-cosine kernels of Cho & Saul 2009.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ AnyFloats = TypeVar("AnyFloats", Float[Array, " rows"], Float[np.ndarray, " rows
 class NTK:
     """The NTK of `depth` hidden ReLU layers under the parametrisation W/√fan-in.
 
-    With w = W²/I, B = b² and the pre-activation covariances q of a pair (x, y), layer by layer:
+    Let W = w_std, w = W²/I for rows of I items, B = b_std², and let q be the pre-activation covariances of a pair
+    (x, y). The recursion goes layer by layer:
 
         q = w⟨x,y⟩ + B,   θ = q
         then `depth` times, with p = √(q_xx q_yy), cos t = q/p:
@@ -30,9 +31,9 @@ class NTK:
             θ ← W² θ (π−t)/2π + (W² κ + B)            NTK
             q ← W² κ + B,   q_xx ← W² q_xx/2 + B
 
-    and K(x, y) = θ. The angle is computed without the cancellation in 1 − cos² t: with a = |x|²−⟨x,y⟩ and
-    b = |y|²−⟨x,y⟩, r = p sin t satisfies r² = w²(⟨x,y⟩(a+b) + ab) + wB(a+b) at the first layer, where a binary row
-    makes all three numbers exact integers; at deeper layers r is carried on in the same way (see `_next_sine`).
+    At the end K(x, y) = θ. The angle is computed without the cancellation in 1 − cos² t. Let a = |x|²−⟨x,y⟩ and
+    b = |y|²−⟨x,y⟩. At the first layer, r = p sin t satisfies r² = w²(⟨x,y⟩(a+b) + ab) + wB(a+b), and for binary rows
+    ⟨x,y⟩, a and b are exact integers. At deeper layers r is carried on in the same way (see `_next_sine`).
 
     Raises ValueError for a depth below 1, a w_std that is not positive or a negative b_std.
     """
@@ -55,10 +56,10 @@ class NTK:
         *,
         items: int,
     ) -> Float[Array, "rows columns"]:
-        """K(x, y) for every pair, from the inner products ⟨x,y⟩, |x|² and |y|² of rows with `items` entries.
+        """Return K(x, y) for every pair, from the inner products ⟨x,y⟩, |x|² and |y|² of rows with `items` entries.
 
-        Gradients are finite everywhere, also for identical and for all-zero rows, where the kernel has a kink and
-        the gradient through the angle is taken as 0.
+        The result has their dtype. Gradients are finite everywhere, also for identical and for all-zero rows. There the
+        kernel has a kink, and the gradient through the angle is taken as 0.
         """
         w2, bias = self.w_std**2, self.b_std**2
         w = w2 / items
@@ -66,7 +67,7 @@ class NTK:
         b = column_squares[None, :] - inner
         q = w * inner + bias
         r = _safe_sqrt(w * w * (inner * (a + b) + a * b) + w * bias * (a + b))
-        # √q_xx − √q_yy and √q_xx √q_yy are all that deeper layers need of the two variances
+        # Deeper layers need only √q_xx − √q_yy and √q_xx √q_yy of the two variances
         row_variance, column_variance = w * row_squares + bias, w * column_squares + bias
         theta = q
         for layer in range(self.depth):
@@ -81,7 +82,7 @@ class NTK:
         return theta
 
     def diagonal(self, squares: AnyFloats, *, items: int) -> AnyFloats:
-        """K(x, x) from |x|²: the angle is exactly 0, whatever the rounding of an inner product says."""
+        """Return K(x, x) from |x|². The angle is exactly 0 here, whatever the rounding of an inner product says."""
         w2, bias = self.w_std**2, self.b_std**2
         q = (w2 / items) * squares + bias
         theta = q
@@ -98,7 +99,7 @@ def _next_sine(
     w2: float,
     bias: float,
 ) -> Float[Array, "rows columns"]:
-    """p' sin t' behind a ReLU and a dense layer, with no difference of nearly equal numbers.
+    """Return p' sin t' behind a ReLU and a dense layer. No step takes a difference of nearly equal numbers.
 
     With A = W²/2, p = √(q_xx q_yy) and κ = p h/2:  p'² sin² t' = A²p²(1−h²) + AB((√q_xx − √q_yy)² + 2p(1−h)),
     where 1 − h = 2 sin²(t/2) − (sin t − t cos t)/π.
@@ -112,10 +113,10 @@ def _next_sine(
 
 @jax.custom_jvp
 def _angle(r: Array, q: Array) -> Array:
-    """arctan2(r, q) for r ≥ 0, and 0 where both are 0 (an all-zero row in a network without bias).
+    """Return arctan2(r, q) for r ≥ 0, and 0 where both are 0 (an all-zero row in a network without bias).
 
-    In float32 by the polynomial of Cephes' atanf (Moshier 1989; relative error below 3·10⁻⁷), which XLA vectorises:
-    on a CPU it calls the library's arctan2 element by element, five times slower than all the rest of the kernel.
+    In float32 it is the polynomial of Cephes' atanf (Moshier 1989; relative error below 3·10⁻⁷), which XLA vectorises.
+    On a CPU, XLA calls the library's arctan2 element by element, five times slower than all the rest of the kernel.
     """
     if r.dtype != jnp.float32:
         return jnp.arctan2(r, jnp.where((r == 0) & (q == 0), 1.0, q))
@@ -133,17 +134,17 @@ def _angle(r: Array, q: Array) -> Array:
 
 @_angle.defjvp
 def _angle_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    """dt = (q dr − r dq) / (r² + q²), and 0 where both are 0."""
+    """Return the angle t and dt = (q dr − r dq) / (r² + q²). dt is 0 where both r and q are 0."""
     (r, q), (dr, dq) = primals, tangents
     square = r * r + q * q
     return _angle(r, q), jnp.where(square > 0, q * dr - r * dq, 0.0) / jnp.where(square > 0, square, 1.0)
 
 
 def _safe_sqrt(x: Array) -> Array:
-    """√x, with 0 and a gradient of 0 where x ≤ 0 (rounding can make an exact 0 slightly negative)."""
+    """Return √x. Where x ≤ 0, it and its gradient are 0: rounding can make an exact 0 slightly negative."""
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
 
 ntk_block = jax.jit(NTK.__call__, static_argnames=("self", "items"))
-"""`NTK.__call__` compiled once a block shape: `ntk_block(ntk, inner, row_squares, column_squares, items=I)`."""
+"""`NTK.__call__`, compiled once for each block shape: `ntk_block(ntk, inner, row_squares, column_squares, items=I)`."""

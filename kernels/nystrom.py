@@ -1,13 +1,13 @@
-"""Nyström: kernel ridge regression of any number of users on a few landmark users, by its normal equations.
+"""Nyström: kernel ridge regression of any number of users on a few landmarks, by its normal equations.
 
-With landmarks Z (m × I), blocks of users X_b (n × I together) and K_b = K(X_b, Z):
+The landmarks are Z (m × I). The blocks of users are X_b (together n × I), and K_b = K(X_b, Z). Then
 
     A = Σ_b K_bᵀ K_b,   R = Σ_b K_bᵀ X_b,   β = (A + c K_ZZ)⁻¹ R,   scores(x) = K(x, Z) β.
 
-With all users as landmarks β is (K + c·1)⁻¹ X, the α of the exact ∞-AE. The normal equations square the condition
+With all users as landmarks, β is (K + c·1)⁻¹ X: the α of the exact ∞-AE. The normal equations square the condition
 number of the kernel, so they are added up and solved in float64.
 
-Source: Williams & Seeger, NeurIPS 2001; as subset of regressors, Rasmussen & Williams 2006, §8.3.1.
+Source: Williams & Seeger, NeurIPS 2001. Rasmussen & Williams 2006, §8.3.1, describe it as subset of regressors.
 """
 
 from __future__ import annotations
@@ -26,30 +26,35 @@ from infrec.kernels.sparse import add_transposed_product
 from infrec.kernels.tiles import one_blas_thread
 
 _ROUNDING = float(np.finfo(np.float32).eps)
-"""Relative error of a kernel value, which is computed in float32."""
+"""The relative error of a kernel value: kernel values are computed in float32."""
 
 _STRIP = 1024
-"""Items at a time, where a landmarks × items matrix becomes another: no third one of that size is needed."""
+"""The number of items handled at once where one landmarks × items matrix becomes another. This avoids a third one."""
 
 
 @dataclass
 class NormalEquations:
-    """A and R of some users, and what the ridge is a multiple of. Shares of different users add up."""
+    """A and R of some users, and the two numbers that the ridge is made from.
+
+    A share is the equations of some of the users. The shares of different users add up.
+    """
 
     gram: Float64[np.ndarray, "landmarks landmarks"]
     """A."""
     targets: Float[np.ndarray, "landmarks items"]
-    """R, in float64; a share on its way between processes may have it in float32."""
+    """R, in float64. A share that travels between processes may hold it in float32."""
     trace: float = 0.0
     """Σ_u K(x_u, x_u)."""
     users: int = 0
+    """n, the number of these users."""
 
     @classmethod
     def empty(cls, landmarks: int, items: int) -> NormalEquations:
-        """Of nobody."""
+        """Return the equations of no users at all: zeros in float64."""
         return cls(np.zeros((landmarks, landmarks)), np.zeros((landmarks, items)))
 
     def __iadd__(self, other: NormalEquations) -> NormalEquations:
+        """Add the share of other users."""
         self.gram += other.gram
         self.targets += other.targets
         self.trace += other.trace
@@ -57,10 +62,16 @@ class NormalEquations:
         return self
 
     def add(self, ntk: NTK, users: KernelRows, interactions: sp.csr_array, landmarks: KernelRows) -> None:
-        """Add a block of users: their rows as the kernel sees them, and X_b, what is to be predicted.
+        """Add a block of users.
 
-        Their kernel with the landmarks is held dense. K_bᵀK_b is taken in float64, K_bᵀX_b in the kernel's own
-        float32: only A is squared.
+        Their kernel with the landmarks is held dense. K_bᵀK_b is computed in float64, and K_bᵀX_b in the kernel's own
+        float32, because only A is squared.
+
+        Args:
+            ntk: the kernel K.
+            users: the rows of the users as the kernel sees them.
+            interactions: X_b, the rows to be predicted, CSR users × items.
+            landmarks: Z.
         """
         kernel = kernel_block(ntk, users, landmarks)
         add_transposed_product(interactions.T.tocsr(), kernel, self.targets)
@@ -72,13 +83,13 @@ class NormalEquations:
         self.users += len(users.squares)
 
     def ridge(self, lam: float) -> float:
-        """c = λ tr(K)/n, that of the exact ∞-AE of these users."""
+        """Return the ridge c = λ tr(K)/n, the same as in the exact ∞-AE of these users."""
         return lam * self.trace / max(self.users, 1)
 
 
 @dataclass(frozen=True)
 class NystromSystem:
-    """The system in a basis P in which both of its matrices are diagonal: Pᵀ K_ZZ P = 1 and Pᵀ A P = diag(a).
+    """The normal equations in a basis P in which both matrices are diagonal: Pᵀ K_ZZ P = 1 and Pᵀ A P = diag(a).
 
     One decomposition serves every ridge: β = P (diag(a) + c·1)⁻¹ Pᵀ R.
     """
@@ -92,12 +103,13 @@ class NystromSystem:
 
     @classmethod
     def of(cls, ntk: NTK, landmarks: KernelRows, equations: NormalEquations) -> NystromSystem:
-        """From the landmarks and the normal equations of the users. Takes over the memory of their R.
+        """Return the system of the landmarks Z and the users' normal equations. It takes over the memory of their R.
 
         Directions in which K_ZZ is no larger than its own rounding error are left out: landmarks with the same history
-        have one. In all others A ≥ K_ZZ² where the landmarks are among the users, so that a > 0 without any ridge.
+        have such a direction. In all others A ≥ K_ZZ² where the landmarks are among the users, so that a > 0 without
+        any ridge.
         """
-        # Independent errors of size ε in m² entries have a norm of 2 √m ε; as much again to be sure
+        # Independent errors of size ε in m² entries have a norm of 2 √m ε. The bound is twice that, to be sure
         kernel = kernel_diagonal_block(ntk, landmarks).astype(np.float64)
         targets = equations.targets
         with one_blas_thread:
@@ -105,14 +117,14 @@ class NystromSystem:
             kept = values > 4 * math.sqrt(len(kernel)) * _ROUNDING * kernel.max()
             white = vectors[:, kept] / np.sqrt(values[kept])
             spectrum, rotation = scipy.linalg.eigh(white.T @ equations.gram @ white, driver="evd")
-            spectrum = np.maximum(spectrum, 0.0)  # what is below is rounding
+            spectrum = np.maximum(spectrum, 0.0)  # a negative value is rounding
             basis = white @ rotation
             for strip in _strips(targets.shape[1]):
                 targets[: len(spectrum), strip] = basis.T @ targets[:, strip]
         return cls(basis, spectrum, targets[: len(spectrum)])
 
     def dual(self, ridge: float) -> Float32[np.ndarray, "landmarks items"]:
-        """β for c = `ridge`: not finite where there is no solution, which takes a ridge of 0."""
+        """Return β for c = `ridge`. It is not finite where there is no solution, which only a ridge of 0 can cause."""
         dual = np.empty((len(self.basis), self.targets.shape[1]), np.float32)
         with np.errstate(divide="ignore"):
             shrunk = self.basis / (self.spectrum + ridge)

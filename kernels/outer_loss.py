@@ -1,21 +1,23 @@
 """The two levels of Distill-CF: kernel ridge regression on a summary, and its loss on real users.
 
 Source: Sachdeva et al., NeurIPS 2022 (arXiv 2206.02626). A summary S (m synthetic users × I items) trains an ∞-AE in
-closed form, and is judged by how that predicts blocks of real users x:
+closed form. The loss judges S by the scores P that this ∞-AE gives to blocks of real users x:
 
-    M = K_SS + λ tr(K_SS)/m · 1 = L Lᵀ,      P = K(x, S) M⁻¹ S = Φ β      with Φ = K(x, S) L⁻ᵀ and β = L⁻¹ S,
+    M = K_SS + λ tr(K_SS)/m · 1 = L Lᵀ,      P = K(x, S) M⁻¹ S = Φ β      with Φ = K(x, S) L⁻ᵀ and β = L⁻¹ S.
 
-and loss(P) as in `kernels.multinomial`. At the tiny λ that summaries want, the entries of α = M⁻¹S, the usual form, are
-hundreds of times greater than the scores that they add up to. In the features Φ, in which the kernel is white, nothing
-cancels: |Φ_x|² ≤ K(x, x). So the heavy products bear factors that are rounded to bfloat16: the gradient stays about as
-far from the exact one as in float32 throughout (benchmarks/README.md).
+The loss of P is that of `kernels.multinomial`. The usual form of the solution is α = M⁻¹S. At the tiny λ that summaries
+want, the entries of α are hundreds of times greater than the scores that they add up to. In the features Φ the kernel
+is white, and nothing cancels: |Φ_x|² ≤ K(x, x). So the factors of the heavy products may be rounded to bfloat16: the
+gradient stays about as far from the exact one as in float32 throughout (benchmarks/README.md).
 
-The gradient goes through M by implicit differentiation, and through K(x, S), block of users by block of users: with
-dβ = Φᵀ dP and dK = dP βᵀ L⁻¹, dβ and the blocks' dS add up, so they can be computed anywhere; then once
+The gradient goes through K(x, S), block of users by block of users, and through M by implicit differentiation. A block
+has dβ = Φᵀ dP and dK = dP βᵀ L⁻¹, and dK gives its dS. The dβ and dS of the blocks add up, so any worker can compute
+them. One last step adds the way through M and through the targets S:
 
     dS += L⁻ᵀ dβ + (dG + dGᵀ + 2 diag(d|s|²)) S,
 
-where dG and d|s|² are what dM = −L⁻ᵀ (dβ βᵀ) L⁻¹ is to the inner products S Sᵀ and to their diagonal.
+where dG and d|s|² are the gradients with respect to the inner products S Sᵀ and to their diagonal. They follow from
+dM = −L⁻ᵀ (dβ βᵀ) L⁻¹.
 """
 
 from __future__ import annotations
@@ -39,11 +41,11 @@ from infrec.kernels.sparse import product, rows_of_entries, with_empty_rows
 _matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 _SHAPE_STEP = 128
-"""Blocks are padded to multiples of this many users: XLA compiles once a shape."""
+"""Blocks are padded to multiples of this many users, because XLA compiles once for each shape."""
 _CACHED = 1 << 21
-"""Entries of a block of P on a CPU: 8 MB stay in its cache."""
+"""The number of entries of a block of P on a CPU: 8 MB stay in its cache."""
 _ON_DEVICE = 1 << 26
-"""On an accelerator: 256 MB."""
+"""The number of entries of a block of P on an accelerator: 256 MB."""
 
 
 def regularised_kernel(
@@ -53,7 +55,10 @@ def regularised_kernel(
     squares: Float[Array, " budget"],
     lam: float | Array,
 ) -> Float[Array, "budget budget"]:
-    """M from S Sᵀ and its diagonal: K_SS, with its diagonal from its own formula, + λ tr(K_SS)/m · 1."""
+    """Return M = K_SS + λ tr(K_SS)/m · 1, from S Sᵀ (`inner`) and its diagonal (`squares`), in their dtype.
+
+    The diagonal of K_SS comes from its own formula, `NTK.diagonal`.
+    """
     identity = jnp.eye(len(squares), dtype=inner.dtype)
     kernel = jnp.where(identity > 0, ntk.diagonal(squares, items=items), ntk(inner, squares, squares, items=items))
     return kernel + lam * jnp.trace(kernel) / len(kernel) * identity
@@ -67,7 +72,7 @@ def mixing(
     lam: float | Array,
     d_matrix: Float[Array, "budget budget"],
 ) -> Float[Array, "budget budget"]:
-    """dG + dGᵀ + 2 diag(d|s|²), from dM."""
+    """Return dG + dGᵀ + 2 diag(d|s|²), from dM and the arguments of `regularised_kernel`."""
     _, pull_back = jax.vjp(lambda inner, squares: regularised_kernel(ntk, items, inner, squares, lam), inner, squares)
     d_inner, d_squares = pull_back(d_matrix)
     result: Array = d_inner + d_inner.T + 2 * jnp.diag(d_squares)
@@ -75,34 +80,37 @@ def mixing(
 
 
 class InnerModel(NamedTuple):
-    """An ∞-AE trained on a summary, in the features in which its kernel is white. JAX's, or NumPy's on a CPU."""
+    """An ∞-AE trained on a summary, in the features in which its kernel is white.
+
+    Its arrays are JAX's, or NumPy's on a CPU.
+    """
 
     summary: Float[Array | np.ndarray, "budget items"]
     """S."""
     whitening: Float[Array | np.ndarray, "budget budget"]
-    """L⁻¹, lower: of Φ = K(x, S) L⁻ᵀ. Not finite where M is not definite, nor is β."""
+    """L⁻¹, lower, for Φ = K(x, S) L⁻ᵀ. It and β are not finite where M is not positive definite."""
     coefficients: Float[Array | np.ndarray, "budget items"]
     """β."""
 
     @classmethod
     def of(cls, ntk: NTK, summary: Float[Array, "budget items"], lam: float | Array) -> InnerModel:
-        """Trained in JAX."""
+        """Train the model on a summary with λ = `lam`, in JAX."""
         matrix = regularised_kernel(ntk, summary.shape[1], *_inner(summary), lam)
         identity = jnp.eye(len(matrix), dtype=matrix.dtype)
         inverse = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(matrix), identity, lower=True)
         return cls(summary, inverse, _matmul(inverse, summary))
 
     def dual(self) -> Float[Array, "budget items"]:
-        """α = M⁻¹ S = L⁻ᵀ β."""
+        """Return α = M⁻¹ S = L⁻ᵀ β."""
         dual: Array = _matmul(self.whitening.T, self.coefficients)
         return dual
 
     def sharper(self, sharpness: float) -> InnerModel:
-        """With scores that are so many times as great."""
+        """Return the model whose scores are `sharpness` times as great."""
         return self._replace(whitening=np.float32(sharpness) * self.whitening)
 
     def pull_back(self, ntk: NTK, lam: float | Array, gradients: Gradients) -> Float[Array, "budget items"]:
-        """dS, through the regression too, from the gradients of all users. In JAX."""
+        """Return dS, the way through the regression included, from the gradients of all users. JAX computes it."""
         summary, inverse, beta = (jnp.asarray(array) for array in self)
         d_summary, d_beta = jnp.asarray(gradients.summary), jnp.asarray(gradients.coefficients)
         d_matrix = -_matmul(inverse.T, _matmul(_matmul(d_beta, beta.T), inverse))
@@ -112,39 +120,43 @@ class InnerModel(NamedTuple):
 
 
 def _inner(summary: Float[Array, "budget items"]) -> tuple[Float[Array, "budget budget"], Float[Array, " budget"]]:
-    """S Sᵀ and its diagonal."""
+    """Return S Sᵀ and its diagonal."""
     return _matmul(summary, summary.T), jnp.sum(summary * summary, axis=1)
 
 
 class Batch(NamedTuple):
-    """Users to be predicted. All matrices are CSR, users × items, targets and left-out items binary and disjoint."""
+    """Real users, to be predicted. All matrices are CSR, users × items.
+
+    Targets and left-out items are binary and disjoint.
+    """
 
     context: sp.csr_array
     """The kernel's input."""
     targets: sp.csr_array
+    """The items that the model should predict."""
     left_out: sp.csr_array
-    """Items that are not in the softmax."""
+    """The items that are not in the softmax."""
     weights: Float[np.ndarray, " users"]
-    """Of each user in the sum."""
+    """The weight of each user in the sum of the losses."""
 
 
 class Gradients(NamedTuple):
-    """The loss of some users, added up, and its derivatives with respect to β and, through K(x, S), to S."""
+    """The summed loss of some users, and its derivatives with respect to β and, through K(x, S), to S."""
 
     loss: float
     coefficients: Float[np.ndarray, "budget items"]
     """dβ."""
     summary: Float[np.ndarray, "budget items"]
-    """dS through the inner products X Sᵀ. On a CPU its columns are contiguous."""
+    """dS through the inner products X Sᵀ. On a CPU, its columns are contiguous."""
     squares: Float[np.ndarray, " budget"]
-    """d|s|², the rest of dS: 2 diag(d|s|²) S."""
+    """d|s|². The rest of dS through K(x, S) is 2 diag(d|s|²) S."""
 
 
 class UsersLoss:
-    """The multinomial loss of users under a model (S, L and β each held fixed), on JAX's default device.
+    """The multinomial loss of users under a model, on JAX's default device. S, L and β are each held fixed.
 
-    The factors of its three heavy products are rounded to `factors`. On a CPU a summary whose columns are contiguous
-    is not laid out anew.
+    The factors of the three heavy products are rounded to the dtype `factors`. On a CPU, a summary whose columns are
+    contiguous is not copied.
     """
 
     def __init__(self, ntk: NTK, model: InnerModel, *, factors: DTypeLike = jnp.bfloat16) -> None:
@@ -162,7 +174,7 @@ class UsersLoss:
         self._shape, self._dtype = summary.shape, summary.dtype
 
     def gradients(self, batch: Batch) -> Gradients:
-        """The users' loss, added up, and its derivatives."""
+        """Return the summed loss of the users of `batch`, and its derivatives. These have the dtype of the model."""
         users, (_, items) = len(batch.weights), self._shape
         context, targets, left_out = (with_empty_rows(matrix, _SHAPE_STEP) for matrix in batch[:3])
         counts = np.diff(targets.indptr).astype(self._dtype)
@@ -189,7 +201,7 @@ class UsersLoss:
 
 
 class _OnHost:
-    """X Sᵀ of users X, and the way back to S: all of it at once, sparse, by SciPy."""
+    """X Sᵀ of users X, and the way back to S. SciPy computes it sparse, for all users at once."""
 
     def __init__(self, context: sp.csr_array, transposed_summary: Float[np.ndarray, "items budget"]) -> None:
         self._context = context
@@ -199,14 +211,14 @@ class _OnHost:
         return self._inner[rows]
 
     def pull_back(self, rows: slice, d_inner: Float[Array, "users budget"]) -> None:
-        self._inner[rows] = d_inner  # nobody needs the products of these users any more
+        self._inner[rows] = d_inner  # the products of these users are not needed any more
 
     def d_summary(self) -> Float[np.ndarray, "budget items"]:
         return product(self._context.T.tocsr(), self._inner).T
 
 
 class _OnDevice:
-    """X Sᵀ of users X, and the way back to S: dense on an accelerator, some users at a time."""
+    """X Sᵀ of users X, and the way back to S. An accelerator computes it dense, for some users at a time."""
 
     def __init__(self, context: sp.csr_array, summary: Float[Array, "budget items"]) -> None:
         self._context, self._summary = context, summary
@@ -218,7 +230,7 @@ class _OnDevice:
         return inner
 
     def pull_back(self, rows: slice, d_inner: Float[Array, "users budget"]) -> None:
-        del rows  # those of `inner`
+        del rows  # these are the rows of the last `inner`
         self._d_summary = _add_transposed_product(self._d_summary, d_inner, self._dense)
 
     def d_summary(self) -> Float[np.ndarray, "budget items"]:
@@ -238,7 +250,7 @@ _rounded = jax.jit(Factor.of, static_argnums=1)
 def _features(
     ntk: NTK, items: int, inner: Array, norms: Array, squares: Array, whitening: Array
 ) -> Float[Array, "users budget"]:
-    """Φ."""
+    """Return Φ."""
     features: Array = _matmul(ntk(inner, norms, squares, items=items), whitening.T)
     return features
 
@@ -247,7 +259,7 @@ def _features(
 def _features_pull_back(
     ntk: NTK, items: int, inner: Array, norms: Array, squares: Array, whitening: Array, cotangent: Array
 ) -> tuple[Float[Array, "users budget"], Float[Array, " budget"]]:
-    """From dΦ, with L held fixed: d of the inner products X Sᵀ and d|s|²."""
+    """Return the gradients of the inner products X Sᵀ and d|s|², from dΦ (`cotangent`), with L held fixed."""
     _, pull_back = jax.vjp(
         lambda inner, squares: _features(ntk, items, inner, norms, squares, whitening), inner, squares
     )

@@ -1,4 +1,4 @@
-"""Top-k lists from blocks of scores, with seen items left out and ties broken by the lower item index."""
+"""Top-k lists from blocks of scores. Seen items are left out, and the lower item index breaks ties."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
 _GROUP = 16
-"""Items of which the best stands for all when a bound is sought: their maximum costs less than their partition."""
+"""The number of items in a group. In the search for a bound, the best item of a group stands for all of its items:
+their maximum costs less than their partition."""
 
 _SURPLUS = 64
-"""Candidates beyond 2k at which it pays to look at a user alone: only ties have so many."""
+"""A user with more than 2k items plus this many at or above the bound is handled alone: only ties cause so many."""
 
 
 def exclude(scores: Float[np.ndarray, "users items"], seen: sp.csr_array) -> None:
-    """scores ← −∞ where `seen` has an entry, in place."""
+    """Set the scores to −∞ where `seen` (CSR, users × items) has an entry, in place."""
     users = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
     scores[users, seen.indices] = -np.inf
 
 
 def top_k(scores: Float[np.ndarray, "users items"], k: int) -> Int[np.ndarray, "users k"]:
-    """The k best items of every user, best first; of equal scores the lower item index comes first.
+    """Return the k best items of every user, best first. Among equal scores the lower item index comes first.
 
-    Only items that reach a lower bound of the user's k-th best score are sorted. Raises ValueError for a k outside
-    1 … items. NaN scores are not ranked: they must not occur.
+    Only items that reach a lower bound of the user's k-th best score are sorted. NaN scores must not occur: they cannot
+    be ranked. Raises ValueError for a k outside 1 … items.
     """
     users, items = scores.shape
     if not 1 <= k <= items:
@@ -47,7 +48,10 @@ def top_k(scores: Float[np.ndarray, "users items"], k: int) -> Int[np.ndarray, "
 
 
 def _bound(scores: Float[np.ndarray, "users items"], k: int) -> Float[np.ndarray, " users"]:
-    """At most the k-th best score of every user, and hardly less: the k-th best of the maxima of groups of items."""
+    """Return a lower bound of the k-th best score of every user: the k-th best of the maxima of groups of items.
+
+    It is hardly less than the k-th best score.
+    """
     items = scores.shape[1]
     size = min(_GROUP, max(1, items // (4 * k)))  # enough groups that few of them hold two of the best
     groups = items // size
@@ -60,7 +64,7 @@ def _bound(scores: Float[np.ndarray, "users items"], k: int) -> Float[np.ndarray
 
 
 def _exactly_k(scores: Float[np.ndarray, " items"], k: int) -> Bool[np.ndarray, " items"]:
-    """The k best of one user's items: of those that equal the k-th best the first."""
+    """Return a mask of the k best of one user's items. Among items that equal the k-th best, it has the first ones."""
     threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
     chosen: np.ndarray = scores > threshold
     ties = np.flatnonzero(scores == threshold)

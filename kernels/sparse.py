@@ -1,4 +1,4 @@
-"""Sparse matrices: products with dense ones at the speed of the cache, some of the entries alone, padding."""
+"""Sparse matrices: products with dense ones at the speed of the cache, a choice of entries, and padding."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
 _STRIP = 512
-"""Columns at a time, at most; fewer where so many would not stay in the cache."""
+"""The greatest number of columns in a strip. A strip has fewer where so many would not stay in the cache."""
 
 _STRIP_BYTES = 8 << 20
-"""Of a strip of the dense factor, which is read in the sparse one's random order."""
+"""The size of a strip of the dense factor. The sparse factor reads it in random order."""
 
 
 def product(left: sp.csr_array, right: Float[np.ndarray, "inner columns"]) -> Float[np.ndarray, "rows columns"]:
-    """left · right, dense and contiguous along the columns."""
+    """Return left · right, dense, with contiguous rows. The dtype is that of NumPy's promotion of both."""
     result = np.empty((left.shape[0], right.shape[1]), np.result_type(left.dtype, right.dtype))
     for strip in _strips(right):
         result[:, strip] = left @ np.ascontiguousarray(right[:, strip])
@@ -22,14 +22,17 @@ def product(left: sp.csr_array, right: Float[np.ndarray, "inner columns"]) -> Fl
 
 
 def strips(right: Float[np.ndarray, "inner columns"]) -> list[np.ndarray]:
-    """A dense right factor of many products, cut into the strips of columns that `product` makes each time."""
+    """Return a dense right factor of many products, cut into the strips of columns that `product` makes each time."""
     return [np.ascontiguousarray(right[:, strip]) for strip in _strips(right)]
 
 
 def transposed_product(
     left: sp.csr_array, right: Float[np.ndarray, "inner columns"], out: Float[np.ndarray, "columns rows"] | None = None
 ) -> Float[np.ndarray, "columns rows"]:
-    """(left · right)ᵀ, dense and contiguous along the rows of `left`; in `out`, where it is given."""
+    """Return (left · right)ᵀ, dense, contiguous along the rows of `left`.
+
+    The result is `out` where that is given. Otherwise it is a new array with the dtype of NumPy's promotion of both.
+    """
     result = out
     if result is None:
         result = np.empty((right.shape[1], left.shape[0]), np.result_type(left.dtype, right.dtype))
@@ -41,24 +44,27 @@ def transposed_product(
 def add_transposed_product(
     left: sp.csr_array, right: Float[np.ndarray, "inner columns"], total: Float[np.ndarray, "columns rows"]
 ) -> None:
-    """total ← total + (left · right)ᵀ, with no other matrix of that size."""
+    """Add (left · right)ᵀ to `total`, in place. This needs no other matrix of that size."""
     for strip in _strips(right):
         total[strip] += (left @ np.ascontiguousarray(right[:, strip])).T
 
 
 def chosen_entries(matrix: sp.csr_array, entries: Bool[np.ndarray, " entries"]) -> sp.csr_array:
-    """The matrix with only those of its entries."""
+    """Return the matrix with only those of its stored entries for which `entries` is true."""
     indptr = np.concatenate([[0], np.cumsum(entries)])[matrix.indptr].astype(matrix.indptr.dtype)
     return sp.csr_array((matrix.data[entries], matrix.indices[entries], indptr), shape=matrix.shape)
 
 
 def rows_of_entries(matrix: sp.csr_array) -> Int[np.ndarray, " entries"]:
-    """The row of every entry."""
+    """Return the row of every stored entry."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
 def with_empty_rows(matrix: sp.csr_array, step: int) -> sp.csr_array:
-    """The matrix with all-zero rows up to the next multiple of `step`: what is compiled once a shape then sees few."""
+    """Return the matrix with all-zero rows after its own, up to the next multiple of `step`.
+
+    A function that is compiled once for each shape then sees few shapes.
+    """
     rows, columns = matrix.shape
     surplus = -rows % step
     indptr = np.pad(matrix.indptr, (0, surplus), mode="edge")

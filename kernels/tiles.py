@@ -1,8 +1,8 @@
-"""One tile algebra for symmetric positive-definite systems: inverse and products of a tiled matrix.
+"""One tile algebra for symmetric positive-definite systems: the inverse and products of a tiled matrix.
 
-A symmetric n × n matrix is held as its lower tiles, a mutable mapping (i, j) → array for i ≥ j. Every operation works
-on whole tiles with one BLAS thread; as many tiles are worked on at once as BLAS had threads. So the bytes of a result
-depend on the tile size and never on the number of cores, and no LAPACK call sees more than one tile.
+A symmetric n × n matrix is held as its lower tiles: a mutable mapping (i, j) → array for i ≥ j. Every operation works
+on whole tiles with one BLAS thread, and on as many tiles at once as BLAS had threads. So the bytes of a result depend
+on the tile size and never on the number of cores, and no LAPACK call sees more than one tile.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ Tile: TypeAlias = Float[np.ndarray, "tile_rows tile_columns"]
 Tiles: TypeAlias = MutableMapping[tuple[int, int], np.ndarray]
 
 LARGEST_CALL = 20_000
-"""Rows of the largest matrix that a LAPACK call may be given: one of 29,858 crashed OpenBLAS."""
+"""The number of rows of the largest matrix that a LAPACK call may get: one of 29,858 rows crashed OpenBLAS."""
 
 
 @runtime_checkable
 class FinishedTiles(Protocol):
-    """Lower tiles that are only read: they may lie anywhere."""
+    """Lower tiles that are only read. They may lie anywhere, for example in files."""
 
     def __getitem__(self, index: tuple[int, int], /) -> np.ndarray: ...
 
 
 TILE = 512
-"""Rows of a tile. At 512 a core multiplies tiles at its full rate, and a 6,000-row system has work for many cores."""
+"""The number of rows of a tile.
+
+At 512, a core multiplies tiles at its full rate, and a 6,000-row system has work for many cores.
+"""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,29 +49,30 @@ class NotPositiveDefinite(ArithmeticError):
 
 @dataclass(frozen=True)
 class Layout:
-    """How `size` rows are cut into tiles of `tile` rows; the last one may be shorter."""
+    """The cut of `size` rows into tiles of `tile` rows. The last one may be shorter."""
 
     size: int
     tile: int = TILE
 
     @property
     def count(self) -> int:
+        """The number of tile rows."""
         return -(-self.size // self.tile)
 
     def span(self, i: int) -> slice:
-        """The rows of the i-th tile row."""
+        """Return the rows of the i-th tile row."""
         return slice(i * self.tile, min((i + 1) * self.tile, self.size))
 
     def spans(self) -> list[slice]:
         return [self.span(i) for i in range(self.count)]
 
     def lower(self) -> list[tuple[int, int]]:
-        """The indices of all lower tiles."""
+        """Return the indices of all lower tiles."""
         return [(i, j) for i in range(self.count) for j in range(i + 1)]
 
     @property
     def lower_entries(self) -> int:
-        """Entries of all lower tiles."""
+        """The number of entries of all lower tiles."""
         return sum((row.stop - row.start) * row.stop for row in self.spans())
 
     def heights(self) -> list[int]:
@@ -78,7 +82,7 @@ class Layout:
 class ArrayTiles(MutableMapping[tuple[int, int], np.ndarray]):
     """Lower tiles in memory, uninitialised at first. Assigning a tile copies it into its place.
 
-    One allocation for all tiles: it is given back whole, where thousands of small ones would fragment the heap.
+    All tiles share one allocation. It is given back whole, whereas thousands of small ones would fragment the heap.
     """
 
     def __init__(self, layout: Layout, dtype: np.dtype | type = np.float32) -> None:
@@ -106,7 +110,10 @@ class ArrayTiles(MutableMapping[tuple[int, int], np.ndarray]):
 
 
 def copy_with_ridge(source: FinishedTiles, target: ArrayTiles, layout: Layout, ridge: float) -> None:
-    """target ← source + ridge · 1, on all cores: memory that is touched for the first time is slow to come."""
+    """Write source + ridge · 1 to `target`.
+
+    All cores copy, because the first touch of fresh memory is slow.
+    """
 
     def copy(index: tuple[int, int]) -> None:
         target[index] = source[index]
@@ -118,21 +125,21 @@ def copy_with_ridge(source: FinishedTiles, target: ArrayTiles, layout: Layout, r
 
 
 def trace(tiles: FinishedTiles, layout: Layout) -> float:
-    """The sum of the diagonal, in float64."""
+    """Return the sum of the diagonal, computed in float64."""
     return float(sum(np.trace(tiles[i, i], dtype=np.float64) for i in range(layout.count)))
 
 
 def invert(tiles: Tiles, layout: Layout) -> None:
-    """tiles ← the lower tiles of A⁻¹ for a symmetric positive-definite A, in place. Raises `NotPositiveDefinite`.
+    """Replace the lower tiles of a symmetric positive-definite A by those of A⁻¹. Raises `NotPositiveDefinite`.
 
-    Sweeps one block of rows k after another; when each had its turn, −A⁻¹ is left:
+    One tile row k after another is swept. When each has had its turn, −A⁻¹ is left:
 
         P = A_kk⁻¹,    V_i = A_ik P,    A_ij ← A_ij − V_i A_kj,    A_ik ← V_i,    A_kk ← −P.
 
-    Costs n³ floating-point operations, as a Cholesky factor and the inverse from it do. But all tiles take part in
-    every step, no half-empty triangles are multiplied, and the one serial thing, P, is made while others are updated.
-    Source: Goodnight, The American Statistician 33(3), 1979; for positive-definite matrices it is as stable as
-    elimination (Peters & Wilkinson, CACM 18(1), 1975).
+    The cost is n³ floating-point operations, as for a Cholesky factor and the inverse from it. But all tiles take part
+    in every step, no half-empty triangles are multiplied, and the one serial part, P, is made while other tiles are
+    updated. Source: Goodnight, The American Statistician 33(3), 1979. For positive-definite matrices it is as stable
+    as elimination (Peters & Wilkinson, CACM 18(1), 1975).
     """
     swept = [np.empty((height, layout.tile), tiles[0, 0].dtype) for height in layout.heights()]
     with on_all_cores() as each:
@@ -146,7 +153,7 @@ def invert(tiles: Tiles, layout: Layout) -> None:
 def _sweep(
     tiles: Tiles, layout: Layout, k: int, pivot: np.ndarray, swept: list[np.ndarray], each: Each
 ) -> np.ndarray | None:
-    """One step of `invert`; `swept` is memory for the V_i. Gives the next P, where there is one."""
+    """Make one step of `invert`, and return the next P where there is one. `swept` is memory for the V_i."""
     others = [i for i in range(layout.count) if i != k]
     column = {i: tiles[i, k] if i > k else tiles[k, i].T for i in others}
     panel = {i: swept[i][:, : len(pivot)] for i in others}
@@ -163,7 +170,7 @@ def _sweep(
         column[i][:] = panel[i]
 
     each(multiply_panel, others)
-    # The tile of the next pivot comes first: its inverse is then made beside the other updates
+    # The tile of the next pivot comes first, so that its inverse is made beside the other updates
     updates = sorted(((i, j) for i in others for j in others if j <= i), key=lambda index: index != (k + 1, k + 1))
     next_pivots = each(update, updates)
     each(store_panel, others)
@@ -174,14 +181,14 @@ def _sweep(
 def columns(
     tiles: FinishedTiles, layout: Layout, chosen: Int[np.ndarray, " columns"]
 ) -> Float[np.ndarray, "n columns"]:
-    """The chosen columns (ascending) of the whole symmetric matrix, dense."""
+    """Return the chosen columns (ascending) of the whole symmetric matrix, dense, in its dtype."""
     result = np.empty((layout.size, len(chosen)), tiles[0, 0].dtype)
     for i, span in enumerate(layout.spans()):
         start, stop = np.searchsorted(chosen, (span.start, span.stop))
         if start == stop:
             continue
         local: np.ndarray | slice = chosen[start:stop] - span.start
-        if chosen[stop - 1] - chosen[start] == stop - start - 1:  # consecutive: a view will do
+        if chosen[stop - 1] - chosen[start] == stop - start - 1:  # for consecutive columns a view is enough
             local = slice(chosen[start] - span.start, chosen[stop - 1] - span.start + 1)
         for j, rows in enumerate(layout.spans()):
             result[rows, start:stop] = tiles[i, j][local].T if j < i else tiles[j, i][:, local]
@@ -191,7 +198,7 @@ def columns(
 def multiply(
     tiles: FinishedTiles, layout: Layout, right: Float[np.ndarray, "n columns"]
 ) -> Float[np.ndarray, "n columns"]:
-    """A · right for the symmetric A whose lower tiles these are."""
+    """Return A · right for the symmetric A with these lower tiles, in the dtype of `right`."""
     spans = layout.spans()
     result = np.empty(right.shape, right.dtype)
 
@@ -207,7 +214,10 @@ def multiply(
 
 
 def inverse_factor(tile: Tile, rows: slice) -> Tile:
-    """L⁻¹ of a diagonal tile A = L Lᵀ, the matrix's `rows`, with zeros above. Raises `NotPositiveDefinite`."""
+    """Return L⁻¹ of a diagonal tile A = L Lᵀ, with zeros above its diagonal, in the tile's dtype.
+
+    Raises `NotPositiveDefinite` where L does not exist. The error names `rows`, the tile's place in the matrix.
+    """
     try:
         factor = scipy.linalg.cholesky(tile, lower=True, check_finite=False)
     except np.linalg.LinAlgError as error:
@@ -219,15 +229,15 @@ def inverse_factor(tile: Tile, rows: slice) -> Tile:
 
 
 def _inverse(tile: Tile, rows: slice) -> Tile:
-    """A⁻¹ of one diagonal tile."""
+    """Return A⁻¹ of one diagonal tile."""
     factor = inverse_factor(tile, rows)
     return np.asarray(factor.T @ factor)
 
 
 class _OneBlasThread:
-    """BLAS runs on one thread while anyone is inside, from whichever threads they came.
+    """A context in which BLAS runs on one thread. Several threads may be inside at the same time.
 
-    The limit is the process's own, so the first to enter sets it and the last to leave lifts it.
+    The limit belongs to the whole process, so the first thread that enters sets it and the last that leaves lifts it.
     """
 
     def __init__(self) -> None:
@@ -235,7 +245,7 @@ class _OneBlasThread:
         self._inside = 0
 
     def __enter__(self) -> int:
-        """The number of threads that BLAS had."""
+        """Return the number of threads that BLAS had."""
         with self._lock:
             self._inside += 1
             if self._inside == 1:
@@ -252,19 +262,19 @@ class _OneBlasThread:
 
 
 one_blas_thread = _OneBlasThread()
-"""For results whose bytes must not depend on the number of cores: `with one_blas_thread: ...`."""
+"""Use it for results whose bytes must not depend on the number of cores: `with one_blas_thread: ...`."""
 
 
 @runtime_checkable
 class Each(Protocol):
-    """A map whose calls may be made at the same time."""
+    """A map that may make its calls at the same time."""
 
     def __call__(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]: ...
 
 
 @contextmanager
 def on_all_cores() -> Iterator[Each]:
-    """Yields `each(function, items)`: the results for all items, on all cores with one BLAS thread each.
+    """Yield `each(function, items)`: it returns the results for all items, from all cores with one BLAS thread each.
 
     The bytes of a result depend on how the work is cut into items, and not on the number of cores.
     """

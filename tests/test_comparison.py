@@ -230,15 +230,15 @@ def on_one_cpu(dataset: str, out: str) -> None:
 def test_a_budget_above_the_number_of_users_is_refused(
     method: Method, datasets: dict[str, Dataset], tmp_path: Path, pool: Pool
 ) -> None:
-    with pytest.raises(InputError, match=r"--budget must lie in 1 … 400, the number of training users; it is 401\."):
+    with pytest.raises(InputError, match=r"The budget must lie in 1 … 400, the number of training users; it is 401\."):
         made(method, datasets["weak"], tmp_path / "summary", pool, budget=401)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"budget": 0}, "--budget must be at least 1, it is 0"),
-        ({"parts": 0}, "--parts must be at least 1, it is 0"),
+        ({"budget": 0}, "The budget must be at least 1, it is 0"),
+        ({"parts": 0}, "The parts must be at least 1, it is 0"),
         ({"lambdas": ()}, "λ must be"),
         ({"lambdas": (1.0, -1.0)}, "λ must be finite and not negative"),
         ({"select": "nDCG@11"}, "nDCG@11 is not a metric"),

@@ -67,16 +67,16 @@ def test_the_paper_s_objective_is_there(dataset: str, cluster: Cluster, tmp_path
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--budget", "0"], "--budget must be at least 1, it is 0."),
-        (["--budget", "-5"], "--budget must be at least 1, it is -5."),
+        (["--budget", "0"], "The budget must be at least 1, it is 0 (--budget)."),
+        (["--budget", "-5"], "The budget must be at least 1, it is -5 (--budget)."),
         (["--budget", "20001"], "A dense system has at most 20,000 rows, this one would have 20,001 (--budget)."),
-        (["--budget", "121"], "--budget must lie in 1 … 120, the number of training users; it is 121."),
+        (["--budget", "121"], "The budget must lie in 1 … 120, the number of training users; it is 121 (--budget)."),
         (["--lambda", "-1"], "--lambda must be finite and not negative, it is -1."),
         (["--lambda", "nan"], "--lambda must be finite and not negative, it is nan."),
         (["--temperature", "0.1"], "the temperature must be at least 0.25, it is 0.1."),
         (["--draws", "0"], "draws and groups must be at least 1, they are 0 and 4."),
-        (["--learning-rate", "0"], "--learning-rate must be positive and finite, it is 0."),
-        (["--learning-rate", "inf"], "--learning-rate must be positive and finite, it is inf."),
+        (["--learning-rate", "0"], "The learning rate must be positive and finite, it is 0 (--learning-rate)."),
+        (["--learning-rate", "inf"], "The learning rate must be positive and finite, it is inf (--learning-rate)."),
         (["--drop", "1"], "--drop must lie between 0 and 1, it is 1."),
         (["--select", "luck"], "luck is not a metric"),
         (["--warm-start", "nowhere"], "There is no summary at"),
@@ -101,12 +101,12 @@ def test_warm_starts_that_do_not_fit(
 ) -> None:
     command = ["distill", dataset, "--out", str(tmp_path / "new"), "--steps", "2"]
     assert main([*command, "--budget", "11", "--warm-start", summary]) == 2
-    assert f"{summary} has a budget of 10, --budget is 11." in capsys.readouterr().err
+    assert f"{summary} has a budget of 10, the new one has 11 (--warm-start, --budget)." in capsys.readouterr().err
     chosen = str(tmp_path / "chosen")
     assert main(["distill", dataset, "--out", chosen, "--budget", "10", "--method", "head-users"]) == 0
     capsys.readouterr()
     assert main([*command, "--budget", "10", "--warm-start", chosen]) == 2
-    assert "has no logits to start from: it was made by --method head-users." in capsys.readouterr().err
+    assert "has no logits to start from: the method head-users made it (--warm-start)." in capsys.readouterr().err
 
 
 def test_the_checkpoint_of_another_run_is_not_thrown_away(
@@ -141,15 +141,15 @@ def test_a_summary_of_other_items_is_refused(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"budget": 0}, "--budget must be at least 1, it is 0"),
-        ({"learning_rate": float("nan")}, "--learning-rate must be positive and finite"),
+        ({"budget": 0}, "The budget must be at least 1, it is 0"),
+        ({"learning_rate": float("nan")}, "The learning rate must be positive and finite"),
         ({"drop": 1.0}, "--drop must lie between 0 and 1"),
-        ({"user_weight": -0.5}, "--user-weight must lie in"),
-        ({"cardinality": float("inf")}, "--cardinality must be finite"),
+        ({"user_weight": -0.5}, "The user weight must lie in"),
+        ({"cardinality": float("inf")}, "The cardinality must be finite"),
         ({"lambdas": (-1.0,)}, "λ must be finite and not negative"),
         ({"select": "nDCG@11"}, "nDCG@11 is not a metric"),
-        ({"parts": 0}, "--parts must be at least 1"),
-        ({"checkpoint_every": 0}, "--checkpoint-every must be at least 1"),
+        ({"parts": 0}, "The parts must be at least 1"),
+        ({"checkpoint_every": 0}, "The checkpoint every must be at least 1"),
     ],
 )
 def test_a_config_refuses_what_makes_no_sense(wrong: dict[str, object], message: str) -> None:

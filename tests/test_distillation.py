@@ -272,7 +272,7 @@ def test_new_items_of_a_warm_start_begin_cold(dataset: Dataset, summary: Artefac
 def test_a_warm_start_of_another_budget_is_refused(
     dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="has a budget of 20, --budget is 21"):
+    with pytest.raises(InputError, match="has a budget of 20, the new one has 21"):
         summarise(dataset, tmp_path / "summary", pool, replace(CONFIG, budget=21), warm_start=summary)
 
 
@@ -287,7 +287,7 @@ def test_what_is_not_finite_stops_and_keeps_the_last_checkpoint(dataset: Dataset
 
 
 def test_a_budget_above_the_users_is_refused(dataset: Dataset, pool: Pool, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--budget must lie in 1 … 500, the number of training users; it is 501"):
+    with pytest.raises(InputError, match=r"The budget must lie in 1 … 500, the number of training users; it is 501"):
         summarise(dataset, tmp_path / "summary", pool, replace(CONFIG, budget=501))
 
 

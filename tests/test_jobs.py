@@ -232,9 +232,9 @@ def test_datasets_that_cannot_be_trusted(dataset: str, tmp_path: Path, capsys: p
 def test_what_is_there_is_replaced_only_on_demand(dataset: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = (Path(model) / "manifest.json").read_bytes()
     assert main(["fit", dataset, "--model", "popularity", "--out", model]) == 2
-    assert_one_sentence(capsys, "exists: choose another --out, or say --overwrite to replace it.")
+    assert_one_sentence(capsys, "exists: choose another place, or replace it (--out, --overwrite).")
     assert main(["fit", dataset, "--model", "popularity", "--out", dataset, "--overwrite"]) == 2
-    assert_one_sentence(capsys, "exists and is not a model: --overwrite will not remove it.")
+    assert_one_sentence(capsys, "exists and is not a model: it is not replaced (--out, --overwrite).")
     assert (Path(model) / "manifest.json").read_bytes() == before
 
     assert main(["fit", dataset, "--out", model, "--lambda", "5", "--exponents", "0.4,0.25", "--overwrite"]) == 0

@@ -137,6 +137,6 @@ def test_the_command(dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFix
     added = Dataset.open(str(tmp_path / "noisy")).manifest.counts["added"]
     assert f"{added:,} false interactions added, 0 true ones removed" in capsys.readouterr().out
     assert main(command) == 2
-    assert "exists: choose another --out" in capsys.readouterr().err
+    assert "exists: choose another place" in capsys.readouterr().err
     with pytest.raises(InputError, match="There is no dataset at"):
         Dataset.open(str(tmp_path / "nowhere"))

@@ -123,7 +123,7 @@ def test_a_rewritten_log(nights: Nights, capsys: pytest.CaptureFixture[str]) -> 
     late.unlink()
     nights.write(1, nights.rows(1)[:400])
     assert nights.run() == 2
-    assert_one_sentence(capsys, f"{late} is gone, but folded into the summary: restore it, or say --allow-rewrite")
+    assert_one_sentence(capsys, f"{late} is gone, but folded into the summary: restore it, or allow a rewrite")
     assert nights.current == "000002"
     assert nights.run("--allow-rewrite", "--tolerance", "0.5") == 0
     captured = capsys.readouterr()
@@ -216,11 +216,11 @@ def test_a_new_column_and_another_type(nights: Nights, capsys: pytest.CaptureFix
         (["--budget", "41"], "was made with other options (--budget 40 there, 41 here)"),
         (["--user", "customer"], "(--user user_id there, customer here)"),
         (["--seed", "1"], "(--seed 0 there, 1 here)"),
-        (["--tolerance", "1"], "--tolerance must lie in 0 … 1, it is 1."),
-        (["--tolerance", "nan"], "--tolerance must lie in 0 … 1, it is nan."),
-        (["--keep", "0"], "--keep must be at least 1, it is 0."),
-        (["--window", "soon"], "--window soon is not a number of days: write it like 90d."),
-        (["--budget", "0"], "--budget must be at least 1, it is 0."),
+        (["--tolerance", "1"], "The tolerance must lie in 0 … 1, it is 1 (--tolerance)."),
+        (["--tolerance", "nan"], "The tolerance must lie in 0 … 1, it is nan (--tolerance)."),
+        (["--keep", "0"], "The number of versions to keep must be at least 1, it is 0 (--keep)."),
+        (["--window", "soon"], "The window soon is not a number of days: write it like 90d (--window)."),
+        (["--budget", "0"], "The budget must be at least 1, it is 0 (--budget)."),
         (["--logs", "nowhere"], "There is no log at nowhere."),
     ],
 )

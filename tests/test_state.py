@@ -75,7 +75,7 @@ def test_a_damaged_pointer_counts_as_none(state: State, content: bytes) -> None:
     with pytest.raises(InputError, match="made with other options"):
         state.agree_on({**OPTIONS, "budget": 6})
     with hold(state.root, "operator") as lock:
-        with pytest.raises(InputError, match="say --to which it shall be"):
+        with pytest.raises(InputError, match="say which it shall be"):
             roll_back(state, None, lock, "operator")
         assert roll_back(state, "000002", lock, "operator")["from"] is None
     assert state.pointed_at() == "000002"

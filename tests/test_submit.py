@@ -159,7 +159,7 @@ def test_a_submitted_job_is_like_one_that_runs_here(head: Head, tmp_path: Path) 
 
     code, out, errors = _end(head.submit(*arguments, *command))
     assert (code, out) == (2, "")
-    said = f"infrec: A job nightly-1 was submitted to {head.address} before: choose another --submission-id."
+    said = f"infrec: A job nightly-1 was submitted to {head.address} before: choose another id (--submission-id)."
     assert errors.splitlines()[-1] == said and "Traceback" not in errors
 
 
@@ -212,10 +212,10 @@ def test_a_cluster_that_asks_for_a_token(head: Head) -> None:
         (["--metadata", "owner", "--", "plan", "data"], "--metadata owner is not of the form KEY=VALUE."),
         (["--job-memory", "plenty", "--", "plan", "data"], "--job-memory plenty is not a size"),
         (["--job-cpus", "-1", "--", "plan", "data"], "'--job-cpus'"),
-        (["--working-dir", "nowhere", "--", "plan", "data"], "--working-dir nowhere is not a directory."),
-        (["--pip", "nowhere.txt", "--", "plan", "data"], "--pip nowhere.txt is not a file of requirements."),
-        (["--", "plan", "data"], f"No Ray cluster answers at {NOBODY}: --address is the URL of its dashboard."),
-        (["--address", "auto", "--", "plan", "data"], "--address auto is not the URL of a Ray dashboard"),
+        (["--working-dir", "nowhere", "--", "plan", "data"], "nowhere is not a directory (--working-dir)."),
+        (["--pip", "nowhere.txt", "--", "plan", "data"], "nowhere.txt is not a file of requirements (--pip)."),
+        (["--", "plan", "data"], f"No Ray cluster answers at {NOBODY}: give the URL of its dashboard (--address)."),
+        (["--address", "auto", "--", "plan", "data"], "auto is not the URL of a Ray dashboard"),
     ],
 )
 def test_submit_refuses_in_one_sentence(options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -279,22 +279,22 @@ def test_trials_take_the_memory_of_the_largest(dataset: Dataset, cluster: Cluste
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--budgets", ""], "--budgets is empty"),
-        (["--budgets", "10,5"], "--budgets must go up, they are 10,5."),
-        (["--budgets", "5,5"], "--budgets must go up, they are 5,5."),
+        (["--budgets", ""], "There is no budget: name one at least"),
+        (["--budgets", "10,5"], "The budgets must go up, they are 10,5 (--budgets)."),
+        (["--budgets", "5,5"], "The budgets must go up, they are 5,5 (--budgets)."),
         (["--budgets", "5,many"], "--budgets 5,many is not a comma-separated list of whole numbers."),
-        (["--budgets", "0,5"], "must be at least 1, it is 0."),
-        (["--budgets", "5,121"], "must lie in 1 … 120, the number of training users; it is 121."),
+        (["--budgets", "0,5"], "The budgets must be at least 1, the least is 0 (--budgets)."),
+        (["--budgets", "5,121"], "the number of training users; the largest is 121 (--budgets)."),
         (["--methods", "magic"], "--methods: there is no magic; there are distill-cf, random-users"),
         (["--learners", "magic"], "--learners: there is no magic; there are infinite-ae, ease, mf."),
-        (["--noise", "2"], "--noise rates must lie in 0 … 1, they are 2."),
-        (["--seeds", "0"], "--seeds must be at least 1, it is 0."),
-        (["--target", "0"], "--target must be positive, such as 0.96, it is 0."),
-        (["--samples", "2", "--methods", "head-users"], "--samples is for distill-cf"),
+        (["--noise", "2"], "The noise rates must lie in 0 … 1, they are 2 (--noise)."),
+        (["--seeds", "0"], "The number of seeds must be at least 1, it is 0 (--seeds)."),
+        (["--target", "0"], "The target must be positive, such as 0.96, it is 0 (--target)."),
+        (["--samples", "2", "--methods", "head-users"], "Samples are for distill-cf"),
         (["--memory-limit", "1MB"], "the memory limit is 0.00 GB"),
-        (["--trial-cpus", "64"], "No node has 64 CPUs and 0 GPUs for a trial: lower --trial-cpus or --trial-gpus."),
+        (["--trial-cpus", "64"], "for a trial: lower one of them (--trial-cpus, --trial-gpus)."),
         (["--trial-gpus", "0.5"], "No node has 1 CPUs and 0.5 GPUs for a trial"),
-        (["--select", "nDCG@20"], "--select nDCG@20 is not among the metrics of a sweep: HR@10, HR@100,"),
+        (["--select", "nDCG@20"], "nDCG@20 is not among the metrics of a sweep: HR@10, HR@100,"),
         (["--resume"], "There is no unfinished sweep to resume at"),
         (["--space", "nowhere.toml"], "There is no search space at nowhere.toml."),
     ],
@@ -328,7 +328,7 @@ def test_refusals(
         ("depth = 0", "out of range"),
         ("draws = inf", "draws must be a whole number, it is inf."),
         ("drop = {uniform = [0.1, inf]}", "drop must be a number, it is inf."),
-        ("drop = [0.2, 0.5]", "--space has ranges or lists to draw from: say --samples 2 or more."),
+        ("drop = [0.2, 0.5]", "ranges or lists to draw from: take 2 samples or more (--space, --samples)."),
         ("= 3", "is not a search space"),
     ],
 )
@@ -343,7 +343,7 @@ def test_bad_search_spaces(
     assert str(file) in said or "--drop" in said or "out of range" in said or "--samples" in said
     file.write_text("drop = 0.5")
     assert main([*command, "--space", str(file), "--methods", "head-users"]) == 2
-    assert_one_sentence(capsys, "--space is for distill-cf, which is not among --methods.")
+    assert_one_sentence(capsys, "The space is for distill-cf, which is not among the methods (--space, --methods).")
 
 
 def test_a_directory_that_exists_is_left_alone(
@@ -351,5 +351,5 @@ def test_a_directory_that_exists_is_left_alone(
 ) -> None:
     (tmp_path / "note").write_text("mine")
     assert main(["sweep", str(dataset.artefact.location), "--out", str(tmp_path), "--budgets", "5"]) == 2
-    assert_one_sentence(capsys, "exists: choose another --out")
+    assert_one_sentence(capsys, "exists: choose another place")
     assert (tmp_path / "note").read_text() == "mine"

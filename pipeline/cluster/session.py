@@ -50,7 +50,7 @@ class Cluster:
     cpus: int
     gpus: int
     memory: int
-    """Bytes of memory on the driver's node: what a plan may use where no --memory-limit is given."""
+    """Bytes of memory on the driver's node: what a plan may use where no limit is given."""
 
 
 @contextmanager

@@ -40,9 +40,9 @@ class Submission:
     def runtime_environment(self) -> dict[str, Any]:
         """What Ray sets up for the job; InputError if a path is not there."""
         if self.working_dir is not None and not Path(self.working_dir).is_dir():
-            raise InputError(f"--working-dir {self.working_dir} is not a directory.")
+            raise InputError(f"The working directory {self.working_dir} is not a directory.", "working_dir")
         if self.pip is not None and not Path(self.pip).is_file():
-            raise InputError(f"--pip {self.pip} is not a file of requirements.")
+            raise InputError(f"{self.pip} is not a file of requirements.", "pip")
         asked = {"working_dir": self.working_dir, "pip": self.pip}
         return {name: value for name, value in asked.items() if value is not None}
 
@@ -89,14 +89,14 @@ def submit_job(address: str, submission: Submission) -> SubmittedJob:
         if "already exists" not in str(error):
             raise
         raise InputError(
-            f"A job {submission.submission_id} was submitted to {address} before: choose another --submission-id."
+            f"A job {submission.submission_id} was submitted to {address} before: choose another id.", "submission_id"
         ) from error
     return SubmittedJob(client, submission_id)
 
 
 def _client(address: str) -> JobSubmissionClient:
     if not address.startswith(("http://", "https://")):
-        raise InputError(f"--address {address} is not the URL of a Ray dashboard: write it like http://HEAD:8265.")
+        raise InputError(f"{address} is not the URL of a Ray dashboard: write it like http://HEAD:8265.", "address")
     try:
         with environment({"RAY_API_SERVER_ADDRESS": address}):  # Ray takes $RAY_ADDRESS over its argument
             return JobSubmissionClient(address)
@@ -106,7 +106,7 @@ def _client(address: str) -> JobSubmissionClient:
             "RAY_AUTH_TOKEN_PATH if it is not in ~/.ray/auth_token."
         ) from error
     except (OSError, RuntimeError, ValueError, KeyError) as error:  # nobody there, or another kind of server
-        raise InputError(f"No Ray cluster answers at {address}: --address is the URL of its dashboard.") from error
+        raise InputError(f"No Ray cluster answers at {address}: give the URL of its dashboard.", "address") from error
 
 
 def _exit_code(details: JobDetails) -> int:

@@ -1,10 +1,11 @@
 """The dataset artefact, and everything around it that needs no model.
 
 `dataset` reads who interacted with which items. `additions` holds the interactions that users gained after their shard
-was written. `user_blocks` deals users out to blocks that are scored at once. `catalogue` and `item_lists` find items by
+was written. `blocks` deals users out to blocks that are scored at once. `catalogue` and `item_lists` find items by
 id. `generate` writes a synthetic log, and `perturb` a noisy dataset.
 """
 
+from infrec.pipeline.data.blocks import USER_BLOCK, UserBlock, judging_threads, score_block, user_blocks
 from infrec.pipeline.data.catalogue import known_index
 from infrec.pipeline.data.dataset import (
     ITEMS,
@@ -23,7 +24,6 @@ from infrec.pipeline.data.dataset import (
 from infrec.pipeline.data.generate import GenerateConfig, generate_log
 from infrec.pipeline.data.item_lists import Offer
 from infrec.pipeline.data.perturb import PerturbConfig, perturb_dataset
-from infrec.pipeline.data.user_blocks import USER_BLOCK, UserBlock, judging_threads, score_block, user_blocks
 
 __all__ = [
     "ITEMS",

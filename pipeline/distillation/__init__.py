@@ -1,9 +1,8 @@
-"""Distill-CF: a summary of a few synthetic users, learned so that an ∞-AE trained on it recommends well to all
-users.
+"""Distill-CF learns a summary of a few synthetic users. An ∞-AE trained on the summary recommends well to all users.
 
-`config` says what is learned, `training` is the outer loop on the driver, `users` its view of the real users that
-actors hold, `checkpoint` what a killed run goes on from, `initial` and `warm_start` what it begins with. `baselines`
-are what it is compared with; `summarise` makes a summary by whichever method.
+`config` has the settings. `training` is the outer loop on the driver. `users` is the driver's view of the real users,
+which actors hold. `checkpoint` keeps what a killed run needs to continue. `initial` and `warm_start` make the first
+logits. `baselines` are the methods that Distill-CF is compared with. `summarise` makes a summary by any method.
 """
 
 from infrec.pipeline.distillation.baselines import BaselineConfig

@@ -1,4 +1,7 @@
-"""What a killed distillation goes on from: one file, replaced as a whole, beside the summary that is being made."""
+"""The checkpoint from which a killed distillation continues.
+
+It is one file beside the summary in the making. Every write replaces it as a whole.
+"""
 
 from __future__ import annotations
 
@@ -33,22 +36,22 @@ class Best:
 
 @dataclass(frozen=True)
 class State:
-    """Everything that the steps to come depend on, besides the config and the dataset."""
+    """Everything that the remaining steps depend on, apart from the config and the dataset."""
 
     step: int
-    """Updates made so far; it also keys the noise and the batches to come."""
+    """The number of updates made so far. It also keys the noise and the batches of the remaining steps."""
     logits: Float[Array, "budget items"]
     optimiser: optax.OptState
     lam: float
-    """λ of the loss: the last one that validation chose."""
+    """The λ of the loss: the last one that validation chose."""
     best: Best | None = None
     stale: int = 0
-    """Validations since the best one."""
+    """The number of validations since the best one."""
     history: tuple[Mapping[str, float], ...] = field(default=())
-    """One row a validation."""
+    """One row for each validation."""
 
     def save(self, folder: Location) -> None:
-        """Write the state, so that a reader sees this one or the one before."""
+        """Write the state. A reader sees either this state or the one before."""
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.optimiser)]
         arrays = {"logits": np.asarray(self.logits), **{f"optimiser-{i}": leaf for i, leaf in enumerate(leaves)}}
         note: dict[str, Any] = {"step": self.step, "lam": self.lam, "stale": self.stale, "history": self.history}
@@ -62,13 +65,16 @@ class State:
 
     @classmethod
     def load(cls, folder: Location, like: State) -> State:
-        """The state that was saved in `folder`; `like`, the state that a run begins with, where there is none whole."""
+        """Return the state that was saved in `folder`.
+
+        Without a whole one there, return `like`, the state that a run begins with.
+        """
         file = folder / _NAME
         if not file.exists():
             return like
         try:
             return cls._read(file, like)
-        except (BadZipFile, ValueError, KeyError):  # of each array it has a checksum
+        except (BadZipFile, ValueError, KeyError):  # the file has a checksum of each array
             return like
 
     @classmethod

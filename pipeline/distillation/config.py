@@ -1,4 +1,4 @@
-"""What Distill-CF is told: every option, checked where it is made."""
+"""The settings of Distill-CF. Each is checked where a config is made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infrec.pipeline.storage import InputError
 
 
 class Method(StrEnum):
-    """How a summary is made."""
+    """The method by which a summary is made."""
 
     DISTILL_CF = "distill-cf"
     RANDOM_USERS = "random-users"
@@ -25,104 +25,120 @@ class Method(StrEnum):
 
 
 class Objective(StrEnum):
-    """What the summary's ∞-AE has to predict of a training user."""
+    """The items of a training user that the summary's ∞-AE has to predict."""
 
     OFFICIAL = "official"
-    """The paper's: all items of the user, from all of them."""
+    """The paper's objective: all items of the user are predicted from all of them."""
     HELD_OUT = "held-out"
-    """Items that were dropped from the user's context at random, among all items that are not in it."""
+    """Random items are dropped from the user's context and predicted among all items that are not in the context."""
 
 
 class Schedule(StrEnum):
-    """How the learning rate goes on."""
+    """The course of the learning rate over the steps."""
 
     COSINE = "cosine"
-    """Up in the first steps, then down along a half-cosine to nearly nothing at the last step."""
+    """The rate rises in the first steps, then falls along a half-cosine to nearly nothing at the last step."""
     CONSTANT = "constant"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """The outer optimisation. Defaults are the best found on ML-1M (benchmarks/README.md), not the paper's.
+    """The settings of the outer optimisation.
 
-    The bytes of a summary depend on every field here and on the dataset, and on nothing else.
+    The defaults are the best found on ML-1M (benchmarks/README.md), not the paper's. The bytes of a summary depend on
+    every field here and on the dataset, and on nothing else. Raises `InputError` for a value out of range.
     """
 
     budget: int = 500
-    """m, the number of synthetic users."""
+    """The budget m: the number of synthetic users."""
     sampler: Sampler = field(default_factory=Sampler)
     ntk: NTK = field(default_factory=NTK)
     objective: Objective = Objective.HELD_OUT
     drop: float = 0.5
-    """Held-out: the part of a user's items that is dropped from its context and predicted."""
+    """For `HELD_OUT`: the fraction of a user's items that is dropped from the context and predicted."""
     user_weight: float = 1.0
-    """ω: a user with |T| items to predict weighs in the loss as |T|^(1−ω). 0 is the paper's: active users count more;
-    at 1 all users count the same, as they do in the metrics."""
+    """The exponent ω: a user with |T| items to predict has the weight |T|^(1−ω) in the loss.
+
+    With 0, the paper's value, active users count more. With 1, all users count the same, as they do in the metrics.
+    """
     sharpness: float = 10.0
-    """κ: the loss sees scores κP, which rank the same: those of a small summary are bounded, and their softmax flat."""
+    """The factor κ: the loss sees the scores κP, which rank items as P does.
+
+    The scores of a small summary are bounded, so without κ their softmax is flat.
+    """
     cardinality: float = 0.001
-    """λ₂, the weight of the mean row sum of S over the mean row sum of the train matrix."""
+    """The weight λ₂ of the ratio of the mean row sum of S to the mean row sum of the train matrix."""
     learning_rate: float = 0.04
     schedule: Schedule = Schedule.COSINE
     steps: int = 150
     batch: int = 1536
-    """Users of a step; all of them where there are no more."""
+    """The number of users in a step. If the dataset has fewer, a step takes all of them."""
     accumulate: int = 1
-    """Batches whose gradients are averaged before an update, on one and the same sample of the summary."""
+    """The number of batches whose gradients are averaged before an update. They share one sample of the summary."""
     lambdas: tuple[float, ...] = (1e-5, 1e-3, 0.03)
-    """λ of the inner ridge regression: chosen on validation, and used in the loss from then on."""
+    """The candidates for λ of the inner ridge regression. Validation chooses one, which the loss uses from then on."""
     validate_every: int = 25
     patience: int = 6
-    """Validations without a better one after which the run ends."""
+    """The number of validations without a better one after which the run ends."""
     judged_users: int = 10_000
-    """Validation judges by so many users, drawn at random from all parts alike; by all where there are no more."""
+    """The number of users that validation judges by. They are drawn at random from all parts alike.
+
+    If there are fewer, validation judges by all of them.
+    """
     select: str = "nDCG@10"
     refresh: float = 0.0
-    """At a warm start, how much of the first logits is of random users of today: see `warm`."""
+    """At a warm start, the fraction of the first logits that comes from random users of today: see `warm`."""
     parts: int = 4
-    """Parts into which users are divided, and a step with them: at most so many actors take part."""
+    """The number of parts into which the users, and so each step, are divided. At most so many actors take part."""
     checkpoint_every: int = 25
     seed: int = 0
 
     @classmethod
     def for_budget(cls, budget: int, **given: Any) -> Self:
-        """The best options found for such a budget on ML-1M, but for those that are given.
+        """Return the best settings found for such a budget on ML-1M, except for those that are `given`.
 
-        The fewer the users, the more each of them has to change.
+        The fewer synthetic users there are, the more each of them has to change.
         """
         least = max(bound for bound in _BY_BUDGET if bound <= max(budget, 1))
         return cls(budget=budget, **{**_BY_BUDGET[least], **given})
 
     def warm(self) -> Self:
-        """The same for a warm start from a summary of nearly the same log: fewer steps do.
+        """Return the same config for a warm start from a summary of nearly the same log: fewer steps are enough.
 
-        They begin half-way between the summary and random users, as networks that are trained on learn better when they
-        are shrunk and perturbed first (Ash and Adams, NeurIPS 2020, arXiv 1910.08475). From the summary itself what is
-        new is hardly learned, and the summary falls behind night by night.
+        The steps begin half-way between the summary and random users, because networks that are trained further learn
+        better when they are shrunk and perturbed first (Ash and Adams, NeurIPS 2020, arXiv 1910.08475). Steps from the
+        summary itself hardly learn new interactions, and the summary falls behind night by night.
         """
         steps = max(1, round(_WARM_STEPS * self.steps))
         return replace(self, steps=steps, validate_every=max(1, steps // _WARM_VALIDATIONS), refresh=_WARM_REFRESH)
 
     def __post_init__(self) -> None:
-        for name in ("budget", "steps", "batch", "accumulate", "validate_every", "patience", "judged_users", "parts"):
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 1, it is {getattr(self, name)}.")
-        if self.checkpoint_every < 1:
-            raise InputError(f"--checkpoint-every must be at least 1, it is {self.checkpoint_every}.")
+                raise InputError(f"The {name.replace('_', ' ')} must be at least 1, it is {getattr(self, name)}.", name)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise InputError(f"--learning-rate must be positive and finite, it is {self.learning_rate:g}.")
+            raise InputError(
+                f"The learning rate must be positive and finite, it is {self.learning_rate:g}.", "learning_rate"
+            )
         if not (math.isfinite(self.sharpness) and self.sharpness > 0):
-            raise InputError(f"--sharpness must be positive and finite, it is {self.sharpness:g}.")
+            raise InputError(f"The sharpness must be positive and finite, it is {self.sharpness:g}.", "sharpness")
         if not 0 <= self.refresh <= 1:
-            raise InputError(f"refresh must lie in 0 … 1, it is {self.refresh:g}.")
+            raise InputError(f"The refresh must lie in 0 … 1, it is {self.refresh:g}.", "refresh")
         if not 0 < self.drop < 1:
-            raise InputError(f"--drop must lie between 0 and 1, it is {self.drop:g}.")
+            raise InputError(f"The part to drop must lie between 0 and 1, it is {self.drop:g}.", "drop")
         if not 0 <= self.user_weight <= 1:
-            raise InputError(f"--user-weight must lie in 0 … 1, it is {self.user_weight:g}.")
+            raise InputError(f"The user weight must lie in 0 … 1, it is {self.user_weight:g}.", "user_weight")
         if not (math.isfinite(self.cardinality) and self.cardinality >= 0):
-            raise InputError(f"--cardinality must be finite and not negative, it is {self.cardinality:g}.")
+            raise InputError(
+                f"The cardinality must be finite and not negative, it is {self.cardinality:g}.", "cardinality"
+            )
         check_search(self.lambdas, self.select)
 
+
+_AT_LEAST_ONE = (
+    *("budget", "steps", "batch", "accumulate", "validate_every", "patience", "judged_users", "parts"),
+    "checkpoint_every",
+)
 
 _BY_BUDGET: dict[int, dict[str, Any]] = {
     1: {"learning_rate": 0.15, "steps": 500, "drop": 0.3, "validate_every": 50},
@@ -131,8 +147,11 @@ _BY_BUDGET: dict[int, dict[str, Any]] = {
     150: {"learning_rate": 0.1, "steps": 200, "drop": 0.3},
     350: {},
 }
-"""From that budget on."""
+"""Budget → the settings that hold from that budget on, where they differ from the defaults."""
 
 _WARM_STEPS, _WARM_VALIDATIONS, _WARM_REFRESH = 0.5, 5, 0.5
-"""Of a cold start's steps, and how often a warm one is judged. With a tenth of the steps at a third of the rate a chain
-of nights falls behind summaries made from nothing (97.6 % after five, benchmarks/README.md): what is new needs room."""
+"""A warm start's steps as a fraction of a cold start's, its number of validations, and its `refresh`.
+
+With a tenth of the steps at a third of the rate, a chain of nights falls behind summaries that are made from nothing
+(97.6 % after five nights, benchmarks/README.md): new interactions need room.
+"""

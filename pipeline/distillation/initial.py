@@ -1,4 +1,4 @@
-"""What a summary begins with: users at random, and at a warm start the logits of an earlier summary."""
+"""The first logits of a summary: those of random users, and at a warm start those of an earlier summary."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from infrec.pipeline.storage import InputError
 
 
 def check_budget(budget: int, dataset: Dataset) -> None:
-    """Raise `InputError` for a budget that the dataset has not as many training users as, or too large a one."""
+    """Raise `InputError` if the budget is below 1, above the number of training users, or too large for LAPACK."""
     check_dense(budget, "budget")
     if not 1 <= budget <= dataset.num_training_users:
         raise InputError(
-            f"--budget must lie in 1 … {dataset.num_training_users:,}, the number of training users; it is {budget:,}."
+            f"The budget must lie in 1 … {dataset.num_training_users:,}, the number of training users; "
+            f"it is {budget:,}.",
+            "budget",
         )
 
 
 def random_users(dataset: Dataset, budget: int, *, seed: int) -> sp.csr_array:
-    """Users at random without replacement: the ones that Distill-CF with this seed begins with."""
+    """Return the train rows (budget × items) of users drawn at random without replacement.
+
+    Distill-CF with the same seed begins with these users.
+    """
     chosen = np.random.default_rng(seed).choice(dataset.num_training_users, budget, replace=False)
     return dataset.training_rows(chosen)
 
 
 def initial_logits(dataset: Dataset, config: DistillConfig) -> Float32[np.ndarray, "budget items"]:
-    """The rows of as many training users, drawn at random without replacement."""
+    """Return the first logits of a cold start: the train rows of random users, one for each synthetic user."""
     chosen: np.ndarray = random_users(dataset, config.budget, seed=config.seed).toarray()
     return chosen
 
@@ -37,6 +42,7 @@ def initial_logits(dataset: Dataset, config: DistillConfig) -> Float32[np.ndarra
 def first_logits(
     dataset: Dataset, config: DistillConfig, start: WarmStart | None
 ) -> Float32[np.ndarray, "budget items"]:
+    """Return the first logits: those of a cold start, or those of `start`, moved towards them by `config.refresh`."""
     if start is None:
         return initial_logits(dataset, config)
     if not config.refresh:

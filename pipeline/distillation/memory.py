@@ -7,15 +7,16 @@ from infrec.pipeline.data import Dataset, score_block
 from infrec.pipeline.distillation.config import DistillConfig
 
 _COMPILED = 100_000_000
-"""What stays of compiling the way through sampler, kernel and solve and back."""
+"""Bytes that remain in use after the way through sampler, kernel and solve, and back, has been compiled."""
 _DRIVER_MATRICES = 16
-"""Budget × items: logits, Adam's two, the best summary and its logits, S, α, their derivatives, what a vjp keeps."""
+"""Budget × items matrices in the driver: the logits, Adam's two, the best summary and its logits, S, α, their
+derivatives, and those that a vjp keeps."""
 _ACTOR_MATRICES = 6
-"""Budget × items: S, α, their derivatives, a product's temporary."""
+"""Budget × items matrices in an actor: S, α, their derivatives, and the temporary of a product."""
 
 
 def plan_distillation(dataset: Dataset, config: DistillConfig, *, workers: int | None = None) -> Plan:
-    """The memory that `distill` will take with so many workers; None: those of the connected cluster."""
+    """Return the memory that `distill` will take with so many workers. None means those of the connected cluster."""
     return plan_summary(
         users=dataset.num_training_users,
         items=dataset.num_items,
@@ -39,9 +40,10 @@ def plan_summary(
     held: int,
     workers: int,
 ) -> Plan:
-    """Distill-CF: a few budget × items matrices in every process, and a block of scores in every actor.
+    """Return the memory of Distill-CF: a few budget × items matrices in every process, and a block of scores in actors.
 
-    All train interactions are in files; in memory are one shard a process, and `held` users of batches and validation.
+    All train interactions are in files. Memory holds one shard for each actor, and the histories of the `held` users of
+    batches and validation.
     """
     matrix = 4 * budget * items
     shard = COPIES * INTERACTION * interactions // max(shards, 1)

@@ -1,6 +1,6 @@
-"""Some users' train interactions, of which this process's memory holds only the rows that are asked for.
+"""The train interactions of some users. The memory of this process holds only the rows that are asked for.
 
-The others are in a file of its own, or, where the dataset is shared, in the object store of its node.
+The other rows are in a file of the process or, if the dataset is shared, in the object store of its node.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from infrec.pipeline.data import Dataset, ShardSlice, by_shard, csr_of, training
 class TrainingRows:
     """The train rows of the training users in some slices of a dataset: `rows[users]` is CSR, binary float32.
 
-    The file has no name: it is gone with the process. It is read, not mapped, so that its pages are not this
-    process's memory.
+    The file has no name, so it is gone with the process. It is read and not mapped, so that its pages do not count as
+    memory of this process.
     """
 
     def __init__(self, dataset: Dataset, cuts: Sequence[ShardSlice]) -> None:
@@ -38,7 +38,7 @@ class TrainingRows:
             self._file.write(pc.list_flatten(lists).to_numpy().astype(np.int32).tobytes())
         self._file.flush()
         self._starts = np.cumsum(np.concatenate(sizes))
-        """Of each user, and after the last one."""
+        """The position of each user's first interaction in the file, and the position after the last user."""
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -47,7 +47,7 @@ class TrainingRows:
         starts, stops = self._starts[users], self._starts[users + 1]
         indptr = np.concatenate([[0], np.cumsum(stops - starts)])
         indices = np.empty(indptr[-1], np.int32)
-        # Users that follow each other lie together
+        # Users with consecutive numbers lie together in the file, so one read fetches all of them
         firsts = np.flatnonzero(np.diff(users, prepend=-2) != 1)
         for first, last in pairwise([*firsts, len(users)]):
             mine = indices[indptr[first] : indptr[last]]
@@ -56,12 +56,12 @@ class TrainingRows:
 
 
 class SharedRows:
-    """What `TrainingRows` is, of a shared dataset: looked up in the node's copy. The users asked for must ascend."""
+    """The same as `TrainingRows` for a shared dataset: rows come from the node's copy. The users asked for must ascend."""
 
     def __init__(self, dataset: Dataset, cuts: Sequence[ShardSlice]) -> None:
         tables = [dataset.table(cut, ["held_out", "train"]) for cut in cuts]
         self._items = dataset.num_items
-        self._lists = [table["train"].chunk(0) for table in tables]  # there is one, and joining it would copy it
+        self._lists = [table["train"].chunk(0) for table in tables]  # there is one chunk; joining would copy it
         self._trained = [np.flatnonzero(~table["held_out"].to_numpy()) for table in tables]
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""One way to a summary, by whichever method: Distill-CF, or what it is compared with."""
+"""One way to make a summary by any method: Distill-CF, or a baseline that it is compared with."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def summarise(
     report: Report = silent,
     on_validation: OnValidation = ignored,
 ) -> Artefact:
-    """Make and publish a summary by any method; `warm_start` and `on_validation` are for Distill-CF.
+    """Make and publish a summary by the method of `config`. `warm_start` and `on_validation` are for Distill-CF only.
 
-    Raises `InputError` for a budget above the number of users, and where no λ has a finite solution.
+    Raises `InputError` if the budget is above the number of training users, if no λ has a finite solution, or if
+    the warm start does not fit. Raises `Diverged` if numbers of Distill-CF stop being finite.
     """
     if isinstance(config, DistillConfig):
         return distill(dataset, writer, config, pool, warm_start=warm_start, report=report, on_validation=on_validation)
@@ -32,9 +33,9 @@ def summarise(
 
 
 def plan_summarise(dataset: Dataset, config: DistillConfig | BaselineConfig, *, workers: int | None = None) -> Plan:
-    """The memory that `summarise` will take with so many workers; None: those of the connected cluster.
+    """Return the memory that `summarise` will take with so many workers. None means those of the connected cluster.
 
-    Raises `InputError` for too large a budget.
+    Raises `InputError` if the budget is too large.
     """
     check_budget(config.budget, dataset)
     if isinstance(config, DistillConfig):

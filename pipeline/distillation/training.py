@@ -1,8 +1,8 @@
-"""The outer loop of Distill-CF: the driver samples and solves, the actors judge it by their users, Adam takes a step.
+"""The outer loop of Distill-CF: the driver samples and solves, the actors judge by their users, Adam takes a step.
 
-Each step draws S from the logits, trains on it, broadcasts both, adds up the users' dβ and dS in a fixed order, and
-pulls them back through the solve and the sampler to the logits. Noise and batches are keyed by (seed, step), so a run
-that goes on from a checkpoint ends with the bytes of one that was never interrupted.
+Each step draws S from the logits, trains a model on S, and broadcasts both. It adds up the users' dβ and dS in a fixed
+order, and pulls them back through the solve and the sampler to the logits. Noise and batches are keyed by (seed, step).
+So a run that continues from a checkpoint ends with the same bytes as a run that was never interrupted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from infrec.pipeline.storage import Artefact, ArtefactWriter, Diverged
 
 _WARM_UP_STEPS = 10
 _LAST_RATE = 0.02
-"""Of the cosine schedule, relative to its peak."""
+"""The last rate of the cosine schedule, relative to its peak."""
 
 
 def distill(
@@ -48,14 +48,14 @@ def distill(
 ) -> Artefact:
     """Learn a summary, and publish the best one by validation.
 
-    Goes on from the checkpoint in the writer's staging directory where there is one; `on_validation` is then called
-    for the validations before it, too. Raises `InputError` for a budget
-    above the number of users or a warm start that does not fit, and `Diverged` where numbers stop being finite.
+    If the writer's staging directory has a checkpoint, the run continues from it. `on_validation` is then called for
+    the validations before it, too. Raises `InputError` if the budget is above the number of training users or the warm
+    start does not fit, and `Diverged` if numbers stop being finite.
     """
     check_budget(config.budget, dataset)
     start = WarmStart.of(warm_start, dataset, config.budget) if warm_start else None
     part_workers = pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed)
-    with part_workers as workers, one_blas_thread:  # for all steps at once: to look for libraries takes a while
+    with part_workers as workers, one_blas_thread:  # once for all steps: the search for libraries is slow
         users = Users(workers, config.parts)
         optimiser = optax.adam(_learning_rate(config))
         logits = jnp.asarray(first_logits(dataset, config, start))
@@ -64,7 +64,7 @@ def distill(
         for row in state.history:
             on_validation(row)
         inner = InnerStep(sampler=config.sampler, ntk=config.ntk, sharpness=config.sharpness, seed=config.seed)
-        # d/dS of λ₂ · mean row sum of S ÷ mean row sum of the train matrix
+        # This is the derivative by S of λ₂ · mean row sum of S ÷ mean row sum of the train matrix
         cardinality = config.cardinality / (config.budget * max(dataset.mean_train_interactions, 1.0))
         first = state.step
         while state.step < config.steps and state.stale < config.patience:
@@ -81,7 +81,7 @@ def distill(
                 state.save(writer.work)
     best = state.best
     if best is None:
-        raise Diverged(f"No validation up to step {state.step} had finite scores: give a larger --lambda.")
+        raise Diverged(f"No validation up to step {state.step} had finite scores: give a larger λ.", "lambdas")
     summary = publish_summary(
         writer,
         dataset,
@@ -120,7 +120,7 @@ def _stepped(
     cardinality: float,
     report: Report,
 ) -> State:
-    """One update of the logits, from `accumulate` batches on the same sample."""
+    """Return the state after one update of the logits, from `accumulate` batches on the same sample."""
     model, pull_back = inner.sampled(np.asarray(state.logits), state.lam, state.step)
     if not np.isfinite(model.coefficients).all():
         raise _diverged("solution of the inner regression", state.step, config)
@@ -148,7 +148,7 @@ def _updated(
 
 
 def _validated(state: State, users: Users, inner: InnerStep, config: DistillConfig) -> State:
-    """Judge the summary as it is now with every λ; the best λ goes into the loss, the best summary is kept."""
+    """Judge the present summary with every λ. The best λ goes into the loss, and the state keeps the best summary."""
     summary = inner.summary(np.asarray(state.logits), state.step)
     duals = {lam: solve_summary(config.ntk, summary, lam) for lam in config.lambdas}
     finite = {lam: dual for lam, dual in duals.items() if np.isfinite(dual).all()}
@@ -166,7 +166,8 @@ def _validated(state: State, users: Users, inner: InnerStep, config: DistillConf
 
 def _diverged(what: str, step: int, config: DistillConfig) -> Diverged:
     return Diverged(
-        f"The {what} is not finite at step {step + 1}: lower --learning-rate ({config.learning_rate:g}), or raise the "
-        f"smallest --lambda ({min(config.lambdas):g}) or --temperature ({config.sampler.temperature:g}); "
-        f"the last good checkpoint is kept."
+        f"The {what} is not finite at step {step + 1}: lower the learning rate ({config.learning_rate:g}), or raise "
+        f"the smallest λ ({min(config.lambdas):g}) or the temperature ({config.sampler.temperature:g}); "
+        f"the last good checkpoint is kept.",
+        *("learning_rate", "lambdas", "temperature"),
     )

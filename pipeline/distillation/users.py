@@ -1,4 +1,4 @@
-"""The real users that a summary is learned from and judged by: divided into parts, which actors have at hand."""
+"""The real users that a summary is learned from and judged by. They are divided into parts, which actors hold."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from infrec.pipeline.storage import InputError
 
 @dataclass
 class Share:
-    """What some users contribute to the loss of a batch."""
+    """The contribution of some users to the loss of a batch."""
 
     gradients: Gradients
     users: int
 
     def __iadd__(self, other: Share) -> Share:
-        """In place where the arrays are this process's own, not the object store's."""
+        """Add in place where the arrays belong to this process and not to the object store."""
         (loss, *mine), (more, *others) = self.gradients, other.gradients
         sums = (np.add(a, b, out=a if a.flags.writeable else None) for a, b in zip(mine, others, strict=True))
         self.gradients = Gradients(loss + more, *sums)
@@ -39,9 +39,9 @@ class Share:
 
 
 def summed_in_pairs(shares: Iterator[Share], count: int) -> Share:
-    """The sum of the next `count`: in pairs, those in pairs again, and what is odd in number from the left.
+    """Return the sum of the next `count` shares: sum pairs, then pairs of these sums, and an odd number from the left.
 
-    So a run of `runs_of_parts` may be summed by whoever has it: the bytes are the same.
+    The bytes are therefore the same, whichever actor sums a run of `runs_of_parts`.
     """
     while count % 2 == 0:
         shares, count = _pairs(shares), count // 2
@@ -58,7 +58,10 @@ def _pairs(shares: Iterator[Share]) -> Iterator[Share]:
 
 
 def runs_of_parts(parts: int, most: int) -> list[range]:
-    """The parts in order, in runs of a power of two: the longest of which there are at least `most`."""
+    """Return the parts in order, in runs of equal length: the longest power of two that leaves at least `most` runs.
+
+    If there is none such, each part is a run.
+    """
     length = 1
     while parts % (2 * length) == 0 and parts // (2 * length) >= most:
         length *= 2
@@ -66,15 +69,14 @@ def runs_of_parts(parts: int, most: int) -> list[range]:
 
 
 class PartWorker:
-    """Has some of the parts of a dataset's users at hand: reads each when it is first asked for.
+    """A worker that holds some parts of a dataset's users. It reads each part when it is first asked for it.
 
-    In memory are never more than one shard, the users of a batch, and those of a part that are judged by. Everything
-    that it returns is a pure function of (dataset, part, arguments), so a worker that died is replaced and loses
-    nothing but the call in hand.
+    Memory never holds more than one shard, the users of a batch, and the judged users of its parts. Every result is
+    a pure function of (dataset, part, arguments). So a worker that died is replaced, and only the call in hand is lost.
     """
 
     def __init__(self, dataset: Dataset, parts: int, judged_users: int, seed: int) -> None:
-        """`judged_users`: of all parts together."""
+        """`judged_users` is their number in all parts together."""
         self._dataset, self._parts, self._seed = dataset, parts, seed
         self._judged_users = -(-judged_users // parts)
         self._training: dict[int, TrainingRows | SharedRows] = {}
@@ -89,12 +91,12 @@ class PartWorker:
         model: InnerModel,
         config: DistillConfig,
     ) -> Share:
-        """The share of some parts in the loss of the `batch`-th batch."""
+        """Return the share of some parts in the loss of the `batch`-th batch, and in its gradients."""
         fresh = parts[0] not in self._training
         loss = UsersLoss(config.ntk, model)
         shares = (self._part_gradients(part, batch, loss, config) for part in parts)
         share = summed_in_pairs(shares, len(parts))
-        if fresh:  # read, and perhaps compiled
+        if fresh:  # the call has read the parts, and perhaps compiled
             give_back_memory()
         return share
 
@@ -117,7 +119,7 @@ class PartWorker:
             context = targets = train
             left_out = sp.csr_array(train.shape, dtype=train.dtype)
         sizes = np.maximum(np.diff(targets.indptr), 1)
-        # Relative to the mean number of targets, so that ω does not change the scale of the loss
+        # Sizes are relative to the mean number of targets, so that ω does not change the scale of the loss
         expected = self._mean_interactions * (config.drop if left_out is context else 1.0)
         weights = ((expected / sizes) ** config.user_weight).astype(np.float32)
         given = Batch(context, targets, left_out, weights)
@@ -130,7 +132,7 @@ class PartWorker:
         summary: Float[np.ndarray, "budget items"],
         duals: Sequence[Float[np.ndarray, "budget items"]],
     ) -> list[list[BlockMetrics]]:
-        """The part's share of the validation metrics of every α, block by block."""
+        """Return the part's share of the validation metrics for every α, block by block."""
         support = KernelRows.of(sp.csr_array(summary))
         judged: list[list[BlockMetrics]] = [[] for _ in duals]
         for block in self.judged_blocks(part):
@@ -147,6 +149,7 @@ class PartWorker:
         return self._training[part]
 
     def judged_blocks(self, part: int) -> list[UserBlock]:
+        """Return the judged users of a part in blocks."""
         if part not in self._judged:
             cuts = self._dataset.part(part, self._parts)
             rng = np.random.default_rng([self._seed, 1, part])
@@ -158,7 +161,7 @@ class PartWorker:
 def _judged_sample(
     dataset: Dataset, cuts: Sequence[ShardSlice], most: int, rng: np.random.Generator
 ) -> Histories | None:
-    """Up to `most` of the users with something to predict on validation, at random; None of no slices."""
+    """Return up to `most` random users that have something to predict on validation; None if there are no slices."""
     if not cuts:
         return None
     judging = [judging_rows(dataset.table(cut, ["validation"])) for cut in cuts]
@@ -172,14 +175,14 @@ def _judged_sample(
 
 
 def _dropped(train: sp.csr_array, rate: float, rng: np.random.Generator) -> tuple[sp.csr_array, sp.csr_array]:
-    """Every interaction goes, by itself with probability `rate`, from the context to the targets."""
+    """Return context and targets: each interaction, independently, is a target with the probability `rate`."""
     goes = rng.random(train.nnz) < rate
     return chosen_entries(train, ~goes), chosen_entries(train, goes)
 
 
 @dataclass(frozen=True)
 class Users:
-    """All parts, as the driver sees them: what they return is added up in their order, whoever computed it."""
+    """The driver's view of all parts. It adds up results in the order of the parts, whichever actor computed them."""
 
     workers: Workers
     parts: int
@@ -190,7 +193,10 @@ class Users:
         model: InnerModel,
         config: DistillConfig,
     ) -> Gradients:
-        """The mean loss of the users of these batches, with its gradients."""
+        """Return the mean loss of the users of these batches, and its gradients.
+
+        Raises `InputError` if the dataset has no training users.
+        """
         model = model._replace(summary=np.asfortranarray(model.summary))
         shared = self.workers.share(model), self.workers.share(config)
         runs = runs_of_parts(self.parts, len(self.workers))
@@ -211,7 +217,10 @@ class Users:
         summary: Float[np.ndarray, "budget items"],
         duals: Sequence[Float[np.ndarray, "budget items"]],
     ) -> list[dict[str, float]]:
-        """The validation metrics of every α."""
+        """Return the validation metrics for every α.
+
+        Raises `InputError` if the dataset has no validation interactions.
+        """
         shared = self.workers.share(summary), self.workers.share(list(duals))
         judged = list(self.workers.map("judge", [(part, ntk, *shared) for part in range(self.parts)]))
         blocks = [[block for part in judged for block in part[index]] for index in range(len(duals))]

@@ -1,4 +1,4 @@
-"""Beginning with the logits of an earlier summary: items are matched by id."""
+"""A warm start: a distillation begins with the logits of an earlier summary. Items are matched by id."""
 
 from __future__ import annotations
 
@@ -17,22 +17,32 @@ from infrec.pipeline.storage import Artefact, InputError, read_tensor
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Logits to begin with."""
+    """The logits that a warm start begins with."""
 
     logits: Float32[np.ndarray, "budget items"]
     counts: Mapping[str, int]
-    """Items that the dataset has and the summary had not, and the other way round."""
+    """The number of items that only the dataset has, and the number of items that only the summary has."""
     inputs: Mapping[str, str]
 
     @classmethod
     def of(cls, summary: Artefact, dataset: Dataset, budget: int) -> Self:
-        """New items start with a logit of 0, that of an item that an initial user does not have."""
+        """Return the logits of `summary` for the items of `dataset`.
+
+        A new item starts with a logit of 0, like an item that an initial user does not have. Raises `InputError` if the
+        summary has no logits, another budget, or item ids of another type.
+        """
         if LOGITS not in summary.manifest.files:
             method = summary.manifest.config["method"]
-            raise InputError(f"{summary.location} has no logits to start from: it was made by --method {method}.")
+            raise InputError(
+                f"{summary.location} has no logits to start from: the method {method} made it.", "warm_start"
+            )
         before = read_tensor(summary, LOGITS)
         if len(before) != budget:
-            raise InputError(f"{summary.location} has a budget of {len(before):,}, --budget is {budget:,}.")
+            raise InputError(
+                f"{summary.location} has a budget of {len(before):,}, the new one has {budget:,}.",
+                "warm_start",
+                "budget",
+            )
         known, ids = summary.table(ITEMS)["item_id"], dataset.items()["item_id"]
         if known.type != ids.type:
             raise InputError(f"{summary.location} has item ids of type {known.type}, the dataset of {ids.type}.")

@@ -64,5 +64,5 @@ def days(window: str) -> int:
     """Of a window such as `90d`."""
     number = window.removesuffix("d")
     if not (window.endswith("d") and number.isdecimal() and 0 < int(number) < 100_000):
-        raise InputError(f"--window {window} is not a number of days: write it like 90d.")
+        raise InputError(f"The window {window} is not a number of days: write it like 90d.", "window")
     return int(number)

@@ -33,9 +33,9 @@ class ResummarizeConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance < 1:
-            raise InputError(f"--tolerance must lie in 0 … 1, it is {self.tolerance:g}.")
+            raise InputError(f"The tolerance must lie in 0 … 1, it is {self.tolerance:g}.", "tolerance")
         if self.keep < 1:
-            raise InputError(f"--keep must be at least 1, it is {self.keep}.")
+            raise InputError(f"The number of versions to keep must be at least 1, it is {self.keep}.", "keep")
         if self.window is not None:
             clock.days(self.window)
         self.ingest()  # these check what is theirs

@@ -91,7 +91,8 @@ class Changes:
                 more = f", and so are {len(names) - 1} more files of the log" if len(names) > 1 else ""
                 raise InputError(
                     f"{names[0]} is {what}{more}, but folded into the summary: restore it, "
-                    f"or say --allow-rewrite to make the dataset anew from the log as it is."
+                    f"or allow a rewrite, which makes the dataset anew from the log as it is.",
+                    "allow_rewrite",
                 )
 
 

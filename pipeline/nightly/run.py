@@ -85,7 +85,8 @@ def look(
         elif not allow_rewrite:
             raise InputError(
                 f"No version of {state.root} is whole ({found.damage.removesuffix('.')}): "
-                f"say --allow-rewrite to make one anew from the log."
+                f"allow a rewrite to make one anew from the log.",
+                "allow_rewrite",
             )
     elif previous:
         with lock.ours():
@@ -102,7 +103,9 @@ def look(
     if config.window:
         times["since"] = clock.in_words_of(in_log, config.timestamp, clock.midnight(-clock.days(config.window)))
         if times["since"] is None:
-            raise InputError(f"--window {config.window} needs a log in Parquet with the column {config.timestamp}.")
+            raise InputError(
+                f"A window of {config.window} needs a log in Parquet with the column {config.timestamp}.", "window"
+            )
     plan = {
         "parent": previous.name if previous else None,
         "options": {**config.lasting, "steps": config.steps},
@@ -166,7 +169,7 @@ def roll_back(state: State, to: str | None, lock: Lock, run: str) -> dict[str, A
     named = state.pointed_at()
     if to is None:
         if named is None:
-            raise InputError(f"{state.root} has no current version, or cannot tell: say --to which it shall be.")
+            raise InputError(f"{state.root} has no current version, or cannot tell: say which it shall be.", "to")
         to = state.parent(named)
         if to is None:
             raise InputError(f"{state.root} has no version before {named}.")

@@ -89,7 +89,7 @@ class State:
                 raise InputError(f"There is no state of infrec resummarize at {state.root}.")
             if state.root.info().is_file or any(_is_foreign(file.name) for file in state.root.files()):
                 raise InputError(
-                    f"{state.root} exists and is not a state of infrec resummarize: choose another --state."
+                    f"{state.root} exists and is not a state of infrec resummarize: choose another place.", "state"
                 )
             return state
         format = _json(state.root / _STATE).get("format")
@@ -104,9 +104,10 @@ class State:
             theirs = _json(self.root / _STATE)["options"]
             differences = [name for name in ours if ours[name] != theirs.get(name)]
             if differences:
-                said = ", ".join(f"--{name} {theirs.get(name)} there, {ours[name]} here" for name in differences)
+                said = ", ".join(f"{name} {theirs.get(name)} there, {ours[name]} here" for name in differences)
                 raise InputError(
-                    f"{self.root} was made with other options ({said}): keep them, or begin another --state."
+                    f"{self.root} was made with other options ({said}): keep them, or begin another state.",
+                    *(*differences, "state"),
                 )
         else:
             (self.root / _STATE).write(json.dumps({"format": STATE_FORMAT, "options": ours}, indent=1).encode())

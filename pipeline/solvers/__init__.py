@@ -17,7 +17,7 @@ from infrec.pipeline.solvers.choice import (
 )
 from infrec.pipeline.solvers.exact import GramWorker, fit_exact, solve_exact
 from infrec.pipeline.solvers.memory import plan_exact, plan_nystrom, plan_tiled
-from infrec.pipeline.solvers.normal_equations import NormalEquationsWorker, normal_equations, train_counts
+from infrec.pipeline.solvers.normal_equations import NormalEquationsWorker, sum_normal_equations, train_counts
 from infrec.pipeline.solvers.nystrom import fit_nystrom
 from infrec.pipeline.solvers.tiled import fit_tiled
 
@@ -35,10 +35,10 @@ __all__ = [
     "fit_infinite_ae",
     "fit_nystrom",
     "fit_tiled",
-    "normal_equations",
     "plan_exact",
     "plan_nystrom",
     "plan_tiled",
     "solve_exact",
+    "sum_normal_equations",
     "train_counts",
 ]

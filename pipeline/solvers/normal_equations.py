@@ -72,7 +72,7 @@ def chosen_users(
     return train, Histories.of(pa.concat_tables(tables), dataset.num_items)
 
 
-def normal_equations(
+def sum_normal_equations(
     workers: Workers,
     dataset: Dataset,
     ntk: NTK,

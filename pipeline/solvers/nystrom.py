@@ -31,7 +31,7 @@ from infrec.pipeline.solvers.normal_equations import (
     NormalEquationsWorker,
     Survey,
     chosen_users,
-    normal_equations,
+    sum_normal_equations,
     train_counts,
 )
 from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError
@@ -138,7 +138,7 @@ def _for_all_lambdas(
     report: Report,
 ) -> Iterator[_Solved]:
     """Solve for every λ of the grid. The normal equations are made once, and decomposed once."""
-    equations = normal_equations(workers, dataset, config.ntk, normalisation, landmarks, report=report)
+    equations = sum_normal_equations(workers, dataset, config.ntk, normalisation, landmarks, report=report)
     system = NystromSystem.of(config.ntk, landmarks, equations)
     for lam in config.lambdas:
         dual = system.dual(equations.ridge(lam))

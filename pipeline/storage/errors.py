@@ -21,7 +21,7 @@ class InputError(Exception):
 
 
 class DoesNotFit(InputError):
-    """The plan needs more memory than `--memory-limit` allows, or more disk than there is. The message gives both."""
+    """The plan needs more memory than the limit allows, or more disk than there is. The message gives both."""
 
 
 class Diverged(InputError):

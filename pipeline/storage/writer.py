@@ -106,12 +106,12 @@ class ArtefactWriter:
         if not self.target.is_local and self.staging.exists() and not manifest.exists():
             return  # what our own publication, killed half-way, left in an object store
         if not self._overwrite:
-            raise InputError(f"{self.target} exists: choose another --out, or say --overwrite to replace it.")
+            raise InputError(f"{self.target} exists: choose another place, or replace it.", "out", "overwrite")
         found = None
         if manifest.exists():
             found = Manifest.from_json(manifest.read().to_pybytes(), where=str(self.target)).kind
         if found != self.kind:
-            raise InputError(f"{self.target} exists and is not a {self.kind}: --overwrite will not remove it.")
+            raise InputError(f"{self.target} exists and is not a {self.kind}: it is not replaced.", "out", "overwrite")
 
     def _claim(self, purpose: Mapping[str, Any], *, keep_unfinished: bool) -> bool:
         """Make the staging directory this run's; whether it goes on with what an earlier one left."""
@@ -124,7 +124,8 @@ class ArtefactWriter:
             if keep_unfinished:
                 raise InputError(
                     f"{self.staging} is what an unfinished run left that differs in {_difference(theirs, ours)}: "
-                    f"run that one again to go on with it, or say --overwrite to discard it."
+                    f"run that one again to go on with it, or discard it.",
+                    "overwrite",
                 )
         self.staging.remove()
         note.write(json.dumps(ours).encode())

@@ -76,30 +76,36 @@ class SweepConfig:
 
     def __post_init__(self) -> None:
         if self.select not in METRICS:
-            raise InputError(f"--select {self.select} is not among the metrics of a sweep: {', '.join(METRICS)}.")
+            raise InputError(f"{self.select} is not among the metrics of a sweep: {', '.join(METRICS)}.", "select")
         if not self.budgets:
-            raise InputError("--budgets is empty: name one budget at least, such as 100,200,500.")
+            raise InputError("There is no budget: name one at least, such as 100,200,500.", "budgets")
         if any(first >= second for first, second in zip(self.budgets, self.budgets[1:], strict=False)):
-            raise InputError(f"--budgets must go up, they are {','.join(map(str, self.budgets))}.")
+            raise InputError(f"The budgets must go up, they are {','.join(map(str, self.budgets))}.", "budgets")
+        if self.budgets[0] < 1:
+            raise InputError(f"The budgets must be at least 1, the least is {self.budgets[0]}.", "budgets")
         for name in ("methods", "learners", "noise"):
             values = getattr(self, name)
             if not values or len({*values}) < len(values):
-                raise InputError(f"--{name} must name each at least one, and none twice.")
+                raise InputError(f"The {name} must be at least one, and none may come twice.", name)
         for name in ("seeds", "samples"):
             if getattr(self, name) < 1:
-                raise InputError(f"--{name} must be at least 1, it is {getattr(self, name)}.")
+                raise InputError(f"The number of {name} must be at least 1, it is {getattr(self, name)}.", name)
         if not all(0 <= rate <= 1 for rate in self.noise):
             raise InputError(
-                f"--noise rates must lie in 0 … 1, they are {','.join(f'{rate:g}' for rate in self.noise)}."
+                f"The noise rates must lie in 0 … 1, they are {','.join(f'{rate:g}' for rate in self.noise)}.", "noise"
             )
         if not (math.isfinite(self.target) and self.target > 0):
-            raise InputError(f"--target must be positive, such as 0.96, it is {self.target:g}.")
+            raise InputError(f"The target must be positive, such as 0.96, it is {self.target:g}.", "target")
         if self.samples > 1 and Method.DISTILL_CF not in self.methods:
-            raise InputError(f"--samples is for {Method.DISTILL_CF}, which is not among --methods.")
+            raise InputError(
+                f"Samples are for {Method.DISTILL_CF}, which is not among the methods.", "samples", "methods"
+            )
         if self.space and Method.DISTILL_CF not in self.methods:
-            raise InputError(f"--space is for {Method.DISTILL_CF}, which is not among --methods.")
+            raise InputError(
+                f"The space is for {Method.DISTILL_CF}, which is not among the methods.", "space", "methods"
+            )
         if self.samples == 1 and len(fixed(self.space)) < len(self.space):
-            raise InputError("--space has ranges or lists to draw from: say --samples 2 or more.")
+            raise InputError("The space has ranges or lists to draw from: take 2 samples or more.", "space", "samples")
         for trial in self.summaries():
             _ = trial.config  # refuses what is out of range before anything has begun
 

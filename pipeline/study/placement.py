@@ -39,7 +39,8 @@ def room_for(
     able = [node for node in nodes if node.get("CPU", 0) >= share.cpus and node.get("GPU", 0) >= share.gpus]
     if not able:
         raise InputError(
-            f"No node has {share.cpus:g} CPUs and {share.gpus:g} GPUs for a trial: lower --trial-cpus or --trial-gpus."
+            f"No node has {share.cpus:g} CPUs and {share.gpus:g} GPUs for a trial: lower one of them.",
+            *("trial_cpus", "trial_gpus"),
         )
     node = max(able, key=lambda node: node["memory"])
     offered = min(int(node["memory"]), memory_limit or int(node["memory"]))

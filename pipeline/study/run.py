@@ -22,7 +22,7 @@ from infrec.pipeline.report.drawing import Artboard
 from infrec.pipeline.report.figures import FIGURES, save
 from infrec.pipeline.report.findings import ALL_USERS, TRIALS_SCHEMA, Findings
 from infrec.pipeline.report.page import report_html
-from infrec.pipeline.storage import Artefact, ArtefactWriter, FileRecord, Kind, Location
+from infrec.pipeline.storage import Artefact, ArtefactWriter, FileRecord, InputError, Kind, Location
 from infrec.pipeline.study.bench import Bench, Outcome, paper_search
 from infrec.pipeline.study.config import SweepConfig, Trial
 from infrec.pipeline.study.placement import Share, room_for
@@ -88,7 +88,13 @@ def sweep(
 
 def check_budgets(config: SweepConfig, dataset: Dataset) -> None:
     """Raise `InputError` for a budget that the dataset has not as many training users as."""
-    check_budget(max(config.budgets), dataset)
+    most, largest = dataset.num_training_users, max(config.budgets)
+    if largest > most:
+        raise InputError(
+            f"The budgets must lie in 1 … {most:,}, the number of training users; the largest is {largest:,}.",
+            "budgets",
+        )
+    check_budget(largest, dataset)
 
 
 def _noisy_datasets(

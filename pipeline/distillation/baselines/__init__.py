@@ -1,6 +1,6 @@
-"""What Distill-CF is compared with: summaries of the same budget that are chosen or fitted, not learned.
+"""The baselines of Distill-CF: summaries of the same budget that are chosen or fitted, not learned.
 
-`chosen` chooses users or interactions, `summaries` makes the artefact, `memory` says what that takes.
+`chosen` chooses users or interactions, `summaries` makes the artefact, `memory` plans the memory that this takes.
 """
 
 from infrec.pipeline.distillation.baselines.config import BaselineConfig

@@ -1,4 +1,4 @@
-"""Summaries that are chosen, not learned: some of the training users, or some of the interactions."""
+"""Summaries that are chosen, not learned: they have some of the training users, or some of the interactions."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from infrec.pipeline.data import Dataset
 
 
 def head_users(dataset: Dataset, budget: int) -> sp.csr_array:
-    """The users with the most train interactions; of equal ones the first in the dataset."""
+    """Return the rows of the users with the most train interactions. Among equal users it takes the first."""
     return dataset.training_rows(_greatest(dataset.training_sizes(), budget))
 
 
 def svp_users(dataset: Dataset, budget: int, *, seed: int, report: Report) -> sp.csr_array:
-    """The users whose held-out items a proxy model ranks worst while it is trained: see `kernels.bpr`."""
+    """Return the rows of the users whose held-out items a proxy model ranks worst in training: see `kernels.bpr`."""
     train = dataset.training_matrix()
     worst = importance(train, seed=seed, on_epoch=lambda done, total: report("Proxy epochs", done, total))
     return train[_greatest(worst, budget)]
 
 
 def random_interactions(dataset: Dataset, budget: int, *, seed: int) -> sp.csr_array:
-    """As many interactions as `budget` users have on average, drawn uniformly from all; a row for each user with any.
+    """Return as many interactions as `budget` users have on average, drawn uniformly from all train interactions.
 
-    The budget is one of interactions, so there are many more rows than `budget`, each of them short.
+    Each user with any of them has a row. The budget counts interactions, so there are many more rows than `budget`, and
+    each of them is short.
     """
     train = dataset.training_matrix()
     count = round(budget * train.nnz / train.shape[0])
@@ -37,5 +38,5 @@ def random_interactions(dataset: Dataset, budget: int, *, seed: int) -> sp.csr_a
 
 
 def _greatest(values: np.ndarray, count: int) -> np.ndarray:
-    """The positions of the greatest values, of equal ones the first, in their order."""
+    """Return the positions of the `count` greatest values, in ascending order. Among equal values it takes the first."""
     return np.sort(np.argsort(-values, kind="stable")[:count])

@@ -1,4 +1,4 @@
-"""What the methods are told that Distill-CF is compared with."""
+"""The settings of the methods that Distill-CF is compared with."""
 
 from __future__ import annotations
 
@@ -10,28 +10,34 @@ from infrec.pipeline.models import check_search
 from infrec.pipeline.storage import InputError
 
 _USERS_LAMBDAS = (1e-3, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)
-"""Real users want a larger λ than learned ones."""
+"""The candidates for λ with chosen users. Real users need a larger λ than learned ones."""
 _LAMBDAS = {
-    Method.RANDOM_INTERACTIONS: (1.0, 10.0, 100.0, 1000.0, 10000.0),  # rows that are nearly all noise
-    Method.NYSTROM: (0.1, 0.5, 1.0, 2.0, 3.5, 5.0, 6.5, 10.0, 20.0),  # that of the exact ∞-AE, which is 5 on ML-1M
+    Method.RANDOM_INTERACTIONS: (1.0, 10.0, 100.0, 1000.0, 10000.0),  # its rows are nearly all noise
+    Method.NYSTROM: (0.1, 0.5, 1.0, 2.0, 3.5, 5.0, 6.5, 10.0, 20.0),  # its λ is the exact ∞-AE's: 5 on ML-1M
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig:
-    """A method other than Distill-CF, and what it needs. The bytes of the summary depend on this and the dataset."""
+    """The settings of a method other than Distill-CF.
+
+    The bytes of the summary depend on them and on the dataset. Raises `InputError` for a value out of range.
+    """
 
     method: Method
     budget: int = 500
-    """m, the number of users; for random interactions, of the average user's interactions."""
+    """The budget m: the number of users. For random interactions, one unit is the average user's interactions."""
     ntk: NTK = field(default_factory=NTK)
     lambdas: tuple[float, ...] | None = None
-    """The grid of λ; None: one that suits the method."""
+    """The grid of λ. None means a grid that suits the method."""
     judged_users: int = 10_000
-    """λ is judged by so many validation users, drawn at random from all parts alike; by all where there are no more."""
+    """The number of validation users that λ is judged by. They are drawn at random from all parts alike.
+
+    If there are fewer, λ is judged by all of them.
+    """
     select: str = "nDCG@10"
     parts: int = 4
-    """Parts into which users are divided: at most so many actors take part."""
+    """The number of parts into which the users are divided. At most so many actors take part."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -39,10 +45,10 @@ class BaselineConfig:
             raise InputError(f"{self.method} is configured by DistillConfig.")
         for name in ("budget", "judged_users", "parts"):
             if getattr(self, name) < 1:
-                raise InputError(f"--{name} must be at least 1, it is {getattr(self, name)}.")
+                raise InputError(f"The {name.replace('_', ' ')} must be at least 1, it is {getattr(self, name)}.", name)
         check_search(self.grid, self.select)
 
     @property
     def grid(self) -> tuple[float, ...]:
-        """The λ that are tried."""
+        """The candidates for λ."""
         return _LAMBDAS.get(self.method, _USERS_LAMBDAS) if self.lambdas is None else self.lambdas

@@ -8,19 +8,22 @@ from infrec.pipeline.distillation.baselines.config import BaselineConfig
 from infrec.pipeline.distillation.config import Method
 
 _CHOSEN_MATRICES = 9
-"""Rows × items, of the driver: S twice, the right-hand side and what LAPACK makes of it, α, the best, the store's."""
+"""Rows × items matrices in the driver of a chosen summary: S twice, the right-hand side and LAPACK's result, α, the
+best α, and those of the object store."""
 _FITTED_MATRICES = 8
-"""Rows × items, of the driver: S, α, the best, the store's two; R or PᵀR in float64; a share of it."""
+"""Rows × items matrices in the driver of a fitted summary: S, α, the best α, the object store's two, R or PᵀR in
+float64, and a share of it."""
 _JUDGING_MATRICES = 3
-"""Rows × items, of an actor: S, α, S as a product wants it."""
+"""Rows × items matrices in an actor that judges: S, α, and S in the layout that a product needs."""
 _SHARE_MATRICES = 4
-"""Landmarks × items, of an actor: its share of R in float64; the same rounded, and on its way out."""
+"""Landmarks × items matrices in an actor that fits: its share of R in float64, the share rounded, and the copy that is
+sent."""
 _KERNELS = 4
-"""Rows × rows in the driver: inner products, kernel, its factor or eigenvectors, a temporary."""
+"""Rows × rows matrices in the driver: the inner products, the kernel, its factor or eigenvectors, and a temporary."""
 
 
 def plan_baseline(dataset: Dataset, config: BaselineConfig, *, workers: int | None = None) -> Plan:
-    """The memory that `make_baseline` will take with so many workers; None: those of the connected cluster."""
+    """Return the memory that `make_baseline` will take with so many workers. None means the connected cluster's."""
     rows, interactions = config.budget, 0
     if config.method in (Method.RANDOM_INTERACTIONS, Method.SVP_CF):
         interactions = dataset.manifest.counts["train"]
@@ -37,9 +40,9 @@ def plan_baseline(dataset: Dataset, config: BaselineConfig, *, workers: int | No
 
 
 def plan_comparison(*, users: int, items: int, interactions: int, rows: int, fitted: bool, workers: int) -> Plan:
-    """A summary of chosen rows: its kernel system in the driver; where it is `fitted` (Nyström), in float64.
+    """Return the memory of a summary of chosen rows. The driver holds its kernel system, in float64 if it is `fitted`.
 
-    `interactions`: those that the driver holds in order to choose.
+    Nyström is fitted. `interactions` is the number of interactions that the driver holds in order to choose.
     """
     matrix, kernel = 4 * rows * items, 4 * rows * rows
     train = COPIES * INTERACTION * interactions

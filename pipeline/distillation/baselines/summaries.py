@@ -1,7 +1,7 @@
 """Summaries of the same budget as Distill-CF's that are chosen or fitted, not learned.
 
-All but Nyström are rows S of the dataset with the ∞-AE's own α; their λ is chosen on validation. Nyström keeps m random
-users as well, but fits their dual coefficients to everyone.
+All but Nyström are rows S of the dataset with the ∞-AE's own α. Validation chooses their λ. Nyström keeps m random users
+as well, but fits their dual coefficients to all users.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from infrec.pipeline.distillation.config import Method
 from infrec.pipeline.distillation.initial import check_budget, random_users
 from infrec.pipeline.distillation.users import PartWorker, Users
 from infrec.pipeline.models import check_dense, publish_summary
-from infrec.pipeline.solvers import NormalEquationsWorker, normal_equations, train_counts
+from infrec.pipeline.solvers import NormalEquationsWorker, sum_normal_equations, train_counts
 from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError
 
 
 def make_baseline(
     dataset: Dataset, writer: ArtefactWriter, config: BaselineConfig, pool: Pool, *, report: Report = silent
 ) -> Artefact:
-    """Make and publish a summary whose λ validation chose.
+    """Make a summary, let validation choose its λ, and publish it.
 
-    Raises `InputError` for a budget above the number of users, and where no λ has a finite solution.
+    Raises `InputError` if the budget is above the number of training users, or if no λ has a finite solution.
     """
     check_budget(config.budget, dataset)
     if config.method == Method.NYSTROM:
@@ -61,14 +61,14 @@ def make_baseline(
 
 @dataclass(frozen=True)
 class _Candidates:
-    """A summary but for its λ."""
+    """A summary whose λ is not yet chosen."""
 
     rows: Float32[np.ndarray, "budget items"]
-    """S."""
+    """The matrix S."""
     dual: Callable[[float], Float32[np.ndarray, "budget items"]]
-    """α for a λ."""
+    """A function from λ to α."""
     keeps_dual: bool = False
-    """Whether α is to be stored: where it does not follow from S."""
+    """Whether the artefact stores α, because α does not follow from S."""
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -91,7 +91,7 @@ def _fitted(dataset: Dataset, config: BaselineConfig, pool: Pool, report: Report
     landmarks = KernelRows.of(rows)
     unnormalised = DegreeNormalisation.of_degrees(train_counts(dataset), Exponents())
     with pool.workers(NormalEquationsWorker, dataset) as workers:
-        equations = normal_equations(workers, dataset, config.ntk, unnormalised, landmarks, report=report)
+        equations = sum_normal_equations(workers, dataset, config.ntk, unnormalised, landmarks, report=report)
     system = NystromSystem.of(config.ntk, landmarks, equations)
     return _Candidates(
         rows.toarray(),
@@ -108,11 +108,11 @@ class _Best:
     lam: float
     dual: Float32[np.ndarray, "budget items"]
     history: list[dict[str, Any]]
-    """One row for each λ that had a finite α."""
+    """One row for each λ that has a finite α."""
 
     @classmethod
     def of(cls, made: _Candidates, users: Users, config: BaselineConfig, report: Report) -> _Best:
-        """One λ after another, so that only two α are held."""
+        """Judge one λ after another, so that memory holds only two α. Raises `InputError` if none has a finite α."""
         history: list[dict[str, Any]] = []
         best: tuple[float, np.ndarray] | None = None
         highest = -np.inf
