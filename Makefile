@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/infrec demo --out demo-output --overwrite
 
-# Most of a test's time is waiting for processes to start: three at a time keep two cores busy
+# Much of a test's time is waiting for processes to start: two at a time keep two cores busy
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --durations 20 -rs
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 20 -rs
 
 # Without Ray: for another Python, `make VENV=.venv-3.13 PYTHON=python3.13 test-kernels`
 test-kernels: $(VENV)/installed

@@ -1,1 +1,1 @@
-"""The command line: one module a job, with its options, progress and exit code. No numerics."""
+"""The command line. Each job is one module, with its options, progress and exit code. There are no numerics here."""

@@ -1,4 +1,7 @@
-"""`python -m infrec.jobs …`, and from the source tree `python -m jobs …`: the command line without its command."""
+"""The command line without the `infrec` command.
+
+It is `python -m infrec.jobs …` or, from the source tree, `python -m jobs …`.
+"""
 
 import sys
 

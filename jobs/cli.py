@@ -1,7 +1,7 @@
 """The `infrec` command: which jobs there are, and how each of them ends.
 
-Exit codes: 0 done; 2 bad options or input, said in one sentence; 3 the old summary is kept, as the new one is worse; 4
-another run is at work on the same state; 1 a failure on our side; 130 interrupted.
+Exit codes: 0, the job is done; 2, options or input are bad, as one sentence says; 3, the old summary is kept, as the
+new one is worse; 4, another run is at work on the same state; 1, infrec itself failed; 130, the user interrupted it.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ JOBS = (
     "history",
     "submit",
 )
-"""Each is the function of that name in a module of that name."""
+"""The names of the jobs. Each job is the function of that name in the module of that name."""
 
 
 class _Commands(Mapping[str, Any]):
-    """The jobs by name, imported when they are asked for: one need not wait for what others import, such as Tune."""
+    """The jobs by name. Each is imported when it is asked for, so none waits for what others import, such as Tune."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in JOBS:
             raise KeyError(name)
         job = typer.Typer(add_completion=False, rich_markup_mode=None)
-        # What follows a job that is submitted is that job's own
+        # All that follows the name of a submitted job belongs to that job
         job.command(context_settings={"allow_interspersed_args": name != "submit"})(
             getattr(import_module(f"infrec.jobs.{name}"), name)
         )
@@ -71,7 +71,7 @@ app = typer.Typer(name="infrec", cls=_Group, add_completion=False, rich_markup_m
 
 
 def _begin(context: typer.Context, log_format: LogFormat) -> LogFormat:
-    """Before anything can go wrong, such as a job that there is not."""
+    """Start the log before anything can go wrong, such as the name of a job that does not exist."""
     console.begin(Run.of("infrec"), log_format)
     return log_format
 
@@ -95,12 +95,13 @@ def infrec(
     console.begin(Run.of(context.invoked_subcommand or "infrec", run_id), log_format)
 
 
-# Typer carries its own copy of Click and exports only leaves of its errors: this is the root of the user's mistakes
+# Typer has its own copy of Click, and exports only the most specific of its errors. This is the base class of all those
+# that the user causes
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one job and return its exit code; `--debug` anywhere shows the traceback of an error."""
+    """Run one job and return its exit code. With `--debug` anywhere, the traceback of an error is shown."""
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     console.begin(Run.of("infrec"))
     return console.ended(_exit_code(arguments, debug="--debug" in arguments))
@@ -112,10 +113,10 @@ def _exit_code(arguments: list[str], *, debug: bool) -> int:
 
     try:
         code = int(app(arguments, prog_name="infrec", standalone_mode=False) or 0)
-        if code == console.INTERRUPTED:  # Typer's own answer to Ctrl-C
+        if code == console.INTERRUPTED:  # Typer gives this code after Ctrl-C
             console.error("interrupted; the same command goes on where this one stopped.")
         return code
-    except SystemExit as error:  # of a job that has said all there is to say
+    except SystemExit as error:  # the job has already said everything
         return int(error.code or 0)
     except _UsageError as error:
         console.error(error.format_message())  # type: ignore[attr-defined]  # a ClickException

@@ -1,4 +1,4 @@
-"""What a job shows: progress and notes on stderr, results on stdout, and one clear sentence when it cannot go on."""
+"""The output of a job: progress and notes on stderr, results on stdout, one clear sentence when it cannot go on."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from rich.table import Table
 from infrec.jobs.logs import JsonLog, Log, LogFormat, TextLog
 from infrec.pipeline.cluster import Detail, Report, Run, Telemetry
 
-if TYPE_CHECKING:  # some jobs have no use for JAX
+if TYPE_CHECKING:  # some jobs do not need JAX
     from infrec.pipeline.serving import Evaluation
 
 RESULTS = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
-"""In files and pipes tables are as wide as they need; on a terminal their first column, often a path, is folded."""
+"""The console for stdout. In files and pipes tables are as wide as they need. On a terminal their first column, often a
+path, is folded."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 HEADLINE_METRICS = ("HR@10", "HR@100", "nDCG@10", "nDCG@100", "PSP@10", "Recall@20", "AUC")
@@ -30,53 +31,53 @@ _log: Log
 
 
 def begin(run: Run, log_format: LogFormat = LogFormat.TEXT) -> None:
-    """From here on it is this run that is told of, and in this way."""
+    """Start the log of this run, in this format. All that follows belongs to this run."""
     global _run, _log
     _run, _log = run, JsonLog(run) if log_format == LogFormat.JSON else TextLog()
 
 
 def run_id() -> str:
-    """What the run is known by."""
+    """Return the id of the run."""
     return _run.id
 
 
 def note(message: str) -> None:
-    """One line on stderr."""
+    """Write one line to stderr."""
     _log.note(message)
 
 
 def error(sentence: str, trace: str = "") -> None:
-    """Why the run cannot go on, on stderr."""
+    """Write to stderr why the run cannot go on."""
     _log.error(sentence, trace)
 
 
 def ended(code: int) -> int:
-    """The run's exit code, which is told as well."""
+    """Log the end of the run with its exit code, and return that code."""
     _log.ended(code)
     return code
 
 
 def result(line: str) -> None:
-    """One line on stdout."""
+    """Write one line to stdout."""
     RESULTS.print(line, markup=False, soft_wrap=True)
 
 
 def number(value: float) -> str:
-    """A metric or parameter in a table: four significant digits at the least."""
+    """Return a number as tables show it: whole ones without decimals, others with two (from 10 on) or three."""
     return f"{value:.3f}".rstrip("0").rstrip(".") if value == int(value) else f"{value:.{2 if value >= 10 else 3}f}"
 
 
 def metric_cells(evaluation: Evaluation) -> list[str]:
-    """The headline metrics of a model and the seconds that they took, as cells of a table."""
+    """Return the headline metrics of a model, and the seconds that they took, as cells of a table."""
     metrics = [number(evaluation.metrics[name]) for name in HEADLINE_METRICS]
     return [*metrics, f"{evaluation.seconds:.1f}"]
 
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """Shows each phase on stderr and to Ray's metrics, which also learn when it was left without an exception.
+    """Yield a `Report` that shows each phase on stderr and in Ray's metrics.
 
-    To be used inside `ray_session`.
+    If the block ends without an exception, the metrics record a success. It must be used inside `ray_session`.
     """
     telemetry = Telemetry(_run)
     with _log.stages() as show:
@@ -90,16 +91,17 @@ def progress() -> Iterator[Report]:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on stdout: the first column left-aligned, the others right."""
+    """Print a table on stdout. Its first column is left-aligned, the others are right-aligned."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0, overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    RESULTS.print(title, style="bold", markup=False, soft_wrap=True)  # not the table's: it would wrap at its width
+    # The table's own title would wrap at the table's width
+    RESULTS.print(title, style="bold", markup=False, soft_wrap=True)
     RESULTS.print(table)
 
 
 def show_json(result: Mapping[str, Any]) -> None:
-    """The result for machines: one JSON object on stdout."""
+    """Write the result for machines: one JSON object on stdout."""
     sys.stdout.write(json.dumps(result, default=str, ensure_ascii=False) + "\n")

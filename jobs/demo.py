@@ -28,7 +28,7 @@ from infrec.pipeline.serving import RecommendConfig, evaluate_all, recommend
 from infrec.pipeline.solvers import fit_exact
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
 
-# MovieLens-100K lies, with its titles, in this wheel; nothing of the package is installed or imported.
+# This wheel contains MovieLens-100K with its titles. Nothing of the package is installed or imported.
 _WHEEL = "recbole==1.2.1"
 _MEMBERS = "recbole/dataset_example/ml-100k/ml-100k"
 _DOWNLOAD_SECONDS = 60
@@ -38,7 +38,7 @@ _SYNTHETIC_USERS = 50
 
 @dataclass(frozen=True)
 class _Model:
-    """A row of the table: how it is made, and the command that makes the same."""
+    """A model in a row of the table: how the demo makes it, and the command that makes the same."""
 
     name: str
     folder: str
@@ -115,7 +115,7 @@ def demo(
 
 
 def _fit(model: _Model, dataset: Dataset, out: Path, pool: Pool, overwrite: bool) -> float:
-    """Fit and publish the model; the seconds that it took."""
+    """Fit and publish the model. Return the seconds that this took."""
     target, (job, *options) = out / model.folder, model.command.split()
     _step(" ".join([f"infrec {job} {out}/dataset --out {target}", *options]))
     started = time.perf_counter()
@@ -126,7 +126,7 @@ def _fit(model: _Model, dataset: Dataset, out: Path, pool: Pool, overwrite: bool
 
 
 def _movielens(out: Path) -> Path | None:
-    """The log and titles of MovieLens-100K, from the package index; None where it cannot be had."""
+    """Fetch MovieLens-100K and its titles from the package index. Return the log, or None where it cannot be had."""
     log = out / "ml-100k.inter"
     if log.exists():
         return log
@@ -153,7 +153,7 @@ def _synthetic(out: Path, overwrite: bool) -> Path:
 
 
 def _titles(out: Path) -> dict[str, str]:
-    """Item id → title, for MovieLens; empty for a synthetic log."""
+    """Return the titles of MovieLens by item id. For a synthetic log the result is empty."""
     path = out / "ml-100k.item"
     if not path.exists():
         return {}

@@ -1,4 +1,4 @@
-"""`infrec distill`: a summary of a few users, learned or chosen, from which an ∞-AE recommends to all of them."""
+"""`infrec distill`: make a summary of a few users, learned or chosen. From it an ∞-AE recommends to all users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`infrec evaluate`: ranking metrics of models on a dataset's validation or test part."""
+"""`infrec evaluate`: compute ranking metrics of models on a dataset's validation or test part."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def evaluate(
     """HR, Recall, nDCG, PSP and AUC of models on held-out interactions; at test the context includes validation."""
     limit, dataset = bytes_of(memory_limit), Dataset.open(data)
     lessons: list[Lesson] = []
-    opened = [open_model(model, dataset, earlier=True) for model in models]  # with the dataset: their state may go on
+    # Open the models together with the dataset: later their state may have another version
+    opened = [open_model(model, dataset, earlier=True) for model in models]
     if learner != Learner.INFINITE_AE:
         lessons = [Lesson.of(model, dataset, learner, seed=seed) for model in models]
     elif memory_limit is not None:
@@ -79,6 +80,6 @@ def evaluate(
 
 
 def _chosen(model: Artefact) -> dict[str, float]:
-    """The hyper-parameters that validation chose."""
+    """Return the hyper-parameters that validation chose."""
     config = model.manifest.config
     return {name: config[name] for name in ("factors", "alpha", "lambda") if name in config}

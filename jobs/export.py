@@ -1,4 +1,4 @@
-"""`infrec export`: a summary as one file that other programs read."""
+"""`infrec export`: write a summary as one file that other programs read."""
 
 from __future__ import annotations
 

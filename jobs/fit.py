@@ -1,4 +1,4 @@
-"""`infrec fit`: a model from a dataset, its hyper-parameters chosen on the validation part."""
+"""`infrec fit`: fit a model to a dataset, and choose its hyper-parameters on the validation part."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def infinite_ae_search(
     landmarks: int | None = None,
     sampling: LandmarkSampling | None = None,
 ) -> Search:
-    """The search that these options ask for. Raises `InputError`."""
+    """Return the search that these options ask for. Raises `InputError` where they are wrong."""
     shared: dict[str, Any] = {
         "exponents": _exponent_grid(normalize, exponents),
         "ntk": NTK(depth=depth),
@@ -190,7 +190,7 @@ def infinite_ae_search(
 def solve(
     search: Search, choice: Choice, data: Dataset, writer: ArtefactWriter, resources: Resources, report: Report
 ) -> Artefact:
-    """Fit with the solver that was chosen, by the user or by what fits."""
+    """Fit with the solver that the user chose, or else with the first that fits. Raises `DoesNotFit`."""
     best = choose(data, search, resources, None if choice == Choice.AUTO else Solver(choice))
     if choice == Choice.AUTO:
         console.note(f"Solver: {best.solver}, the first that fits here. --solver {best.solver} takes it anywhere.")

@@ -1,4 +1,4 @@
-"""`infrec generate`: a synthetic interaction log of any size."""
+"""`infrec generate`: write a synthetic interaction log of any size."""
 
 from __future__ import annotations
 

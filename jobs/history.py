@@ -1,4 +1,4 @@
-"""`infrec history`: what became of every resummarization."""
+"""`infrec history`: show the outcome of every resummarization."""
 
 from __future__ import annotations
 

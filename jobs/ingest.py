@@ -1,4 +1,4 @@
-"""`infrec ingest`: interaction logs into a dataset."""
+"""`infrec ingest`: turn interaction logs into a dataset."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def ingest(
 
 
 def _summary(counts: Mapping[str, Any], seconds: float) -> list[tuple[str, str]]:
-    """The lines of the summary table: what was read, what was dropped and why, what there is now."""
+    """Return the lines of the table: what was read, what was dropped and why, and what the dataset has now."""
     lines = {
         "rows read": counts["rows"],
         **{f"  dropped: {reason}": rows for reason, rows in counts["dropped"].items()},

@@ -1,4 +1,4 @@
-"""What a run tells on stderr: bars and sentences for people, or JSON objects for machines, one a line."""
+"""The log of a run on stderr: bars and sentences for people, or JSON objects for machines, one a line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from rich.text import Text
 from infrec.pipeline.cluster import Detail, Report, Run
 
 _PROGRESS_SECONDS = 10.0
-"""Between two lines of one stage, besides its first and its last."""
+"""The least time between two lines of one stage, except for its first and last lines."""
 
 
 class LogFormat(StrEnum):
@@ -38,23 +38,23 @@ class LogFormat(StrEnum):
 
 
 class Log(Protocol):
-    """What can be told of a run."""
+    """The log of a run: notes, an error, the end, and the progress of its phases."""
 
     def note(self, message: str) -> None:
-        """A sentence."""
+        """Write a sentence."""
 
     def error(self, sentence: str, trace: str = "") -> None:
-        """Why the run cannot go on, and where in the source if that was asked for."""
+        """Write why the run cannot go on, and where in the source if the user asked for that."""
 
     def ended(self, code: int) -> None:
-        """The last of all."""
+        """Write the end of the run, which is the last entry."""
 
     def stages(self) -> AbstractContextManager[Report]:
-        """Shows how far each phase is, for `pipeline.cluster.progress`."""
+        """Yield a `Report` (see `pipeline.cluster.progress`) that shows how far each phase is."""
 
 
 class TextLog:
-    """For people: each phase is a bar with count, rate, elapsed and remaining time."""
+    """The log for people. Each phase is a bar with count, rate, elapsed and remaining time."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -66,7 +66,7 @@ class TextLog:
         self.note(f"{trace}infrec: {sentence}")
 
     def ended(self, code: int) -> None:
-        """The shell says it."""
+        """Write nothing: the shell has the exit code."""
 
     @contextmanager
     def stages(self) -> Iterator[Report]:
@@ -101,9 +101,10 @@ class _Rate(ProgressColumn):
 
 
 class JsonLog:
-    """For machines: every line is an object with `time` (UTC), `level`, `run_id`, `job` and `event`, and what that has.
+    """The log for machines. Every line is a JSON object.
 
-    What libraries log and warn of comes the same way, as the event `log`.
+    It has `time` (UTC), `level`, `run_id`, `job`, `event`, and the fields of that event. Log records and warnings of
+    libraries come in the same way, as the event `log`.
     """
 
     def __init__(self, run: Run) -> None:

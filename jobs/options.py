@@ -1,4 +1,4 @@
-"""Options that several jobs share, and checks on option values."""
+"""Options that several jobs share, and checks of their values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infrec.pipeline.storage import InputError
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # read by `cli.main`
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]  # `cli.main` reads it
 Address = Annotated[
     str | None, typer.Option(help="Address of a running Ray cluster. Default: $RAY_ADDRESS, else this machine.")
 ]
@@ -40,16 +40,16 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 
 
 _OPTIONS = {"lambdas": "--lambda"}
-"""Of settings that have another name on the command line."""
+"""The options of those settings that have another name on the command line."""
 
 
 def option_of(setting: str) -> str:
-    """The option that sets a field of a config."""
+    """Return the option that sets a field of a config."""
     return _OPTIONS.get(setting, f"--{setting.replace('_', '-')}")
 
 
 def sentence_of(error: InputError) -> str:
-    """The sentence of an error, with the options that would have to change."""
+    """Return the sentence of an error, with the options that would have to change."""
     sentence = str(error)
     if not error.settings:
         return sentence
@@ -57,7 +57,10 @@ def sentence_of(error: InputError) -> str:
 
 
 def bytes_of(text: str | None, option: str = "--memory-limit") -> int | None:
-    """Bytes of a size such as `800MB`, `1.5GB`, `2GiB` or `1000000`; None stays None."""
+    """Return the bytes of a size such as `800MB`, `1.5GB`, `2GiB` or `1000000`. None stays None.
+
+    Raises `InputError` where `text` is not a size.
+    """
     if text is None:
         return None
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper())
@@ -67,7 +70,7 @@ def bytes_of(text: str | None, option: str = "--memory-limit") -> int | None:
 
 
 def numbers_of(text: str, option: str) -> tuple[float, ...]:
-    """The finite, non-negative numbers of a comma-separated list."""
+    """Return the numbers of a comma-separated list. Raises `InputError` unless all are finite and not negative."""
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -79,6 +82,6 @@ def numbers_of(text: str, option: str) -> tuple[float, ...]:
 
 
 def require(plan: Plan, limit: int, disk: int | None = None) -> None:
-    """Say what a job will need of memory and disk, or refuse it."""
+    """Say how much memory and disk a job will need. Raises `DoesNotFit` if that is too much."""
     plan.require(limit, disk)
     console.note(f"{plan}.")

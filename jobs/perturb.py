@@ -1,4 +1,4 @@
-"""`infrec perturb`: a dataset with false interactions in its train part, or fewer true ones."""
+"""`infrec perturb`: copy a dataset with false interactions in its train part, or with fewer true ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`infrec plan`: what each solver of the ∞-AE would need for a dataset, and which one `infrec fit` would take."""
+"""`infrec plan`: show what each solver of the ∞-AE needs for a dataset, and which one `infrec fit` would take."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from infrec.jobs import console
 from infrec.jobs.fit import Exponent, Lambda, Landmarks, Normalize, Normalized, infinite_ae_search
-from infrec.jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, bytes_of
+from infrec.jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, bytes_of, sentence_of
 from infrec.pipeline.cluster import gigabytes, ray_session
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.models import check_landmarks
@@ -36,14 +36,14 @@ def plan(
     search = infinite_ae_search(lam=lam, normalize=normalize, exponents=exponents, landmarks=landmarks)
     limit = bytes_of(memory_limit)
     with ray_session(address=address, cpus=cpus, gpus=gpus) as cluster:
-        # Models usually go beside their dataset
+        # Models usually lie beside their dataset, on the same disk
         resources = Resources.of(cluster, memory_limit=limit, disk=data.artefact.location.free())
         known = estimates(data, search, resources)
     best: Estimate | None = None
     try:
         best = chosen(known, resources)
     except DoesNotFit as error:
-        console.note(str(error))
+        console.note(sentence_of(error))
     if as_json:
         console.show_json(
             {

@@ -1,4 +1,4 @@
-"""`infrec recommend`: the best items for every user of a dataset, or of raw histories, as Parquet."""
+"""`infrec recommend`: write the best items for every user of a dataset, or of raw histories, as Parquet."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def recommend(
     with writer, ray_session(address=address, cpus=cpus, gpus=gpus), console.progress() as report:
         dataset = dataset or ingest_histories(histories or [], model, writer, **columns, report=report)
         with Pool() as pool:
-            # The model that was opened: by now its state may have another one
+            # Take the model that was opened above: by now its state may have another one
             table = recommend_all(opened.location, dataset, writer, pool, config, report=report)
     counts, seconds = table.manifest.counts, time.perf_counter() - started
     if as_json:
@@ -81,7 +81,7 @@ def _stamps(logs: list[str]) -> dict[str, str]:
 
 
 def _ignored(counts: Mapping[str, Any]) -> Iterator[str]:
-    """What of the input is not in the recommendations."""
+    """Yield a line for each kind of input that is not in the recommendations."""
     dropped = ", ".join(f"{rows:,} {reason}" for reason, rows in counts.get("dropped", {}).items())
     if dropped:
         yield f"rows of the histories that were dropped: {dropped}"

@@ -1,4 +1,4 @@
-"""`infrec resummarize`: made to be run by a scheduler, as a log grows."""
+"""`infrec resummarize`: bring a dataset and its summary up to date as a log grows. A scheduler is to run it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def resummarize(
             return
         with ray_session(address=address, cpus=cpus, gpus=gpus) as cluster, console.progress() as report:
             row = make_next_version(turn, config, lock, run, memory=limit or cluster.memory, report=report)
-            if row["decision"] == Decision.KEPT:  # no success, in the metrics as well
+            if row["decision"] == Decision.KEPT:  # the metrics must not record a success either
                 _show(place, row, as_json=as_json)
                 raise Kept(f"version {row['version']} stays: {row['reason']}.")
     _show(place, row, as_json=as_json)

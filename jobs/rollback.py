@@ -1,4 +1,4 @@
-"""`infrec rollback`: an earlier version becomes the current one again."""
+"""`infrec rollback`: make an earlier version the current one again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`infrec submit`: a job on a Ray cluster elsewhere, as if it ran here."""
+"""`infrec submit`: run a job on a Ray cluster elsewhere, as if it ran here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def submit(
     debug: Debug = False,
 ) -> int:
     """Run a job on a cluster: its output comes here as it is written, and its exit code is this command's."""
-    from infrec.pipeline.cluster.submission import (  # half a second that the other jobs need not wait
+    from infrec.pipeline.cluster.submission import (  # it takes half a second, and the other jobs need not wait for it
         Submission,
         submit_job,
     )
@@ -63,7 +63,7 @@ def submit(
 
 
 def _check(context: typer.Context, command: list[str]) -> None:
-    """Refuse here, before a cluster is troubled, what the job's own command line would refuse there."""
+    """Refuse here any command line that the job would refuse on the cluster, so that nothing is sent there."""
     infrec = context.find_root()
     jobs = infrec.command.commands  # type: ignore[attr-defined]
     others = [name for name in jobs if name != context.info_name]

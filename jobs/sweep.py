@@ -1,4 +1,4 @@
-"""`infrec sweep`: how few synthetic users are enough for a dataset, and a report that shows it."""
+"""`infrec sweep`: find how few synthetic users are enough for a dataset, and write a report that shows it."""
 
 from __future__ import annotations
 

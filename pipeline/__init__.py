@@ -1,5 +1,6 @@
-"""How data moves, a room for each concern. The only part of infrec that imports ray.
+"""The pipeline moves data between files, Ray workers and models. It is the only part of infrec that imports ray.
 
-From below: `storage`, `cluster`, `data`, `ingest`, `models`, `solvers`, `distillation`, `serving`, `report`, and at
-the top `study` and `nightly`. A room imports from those before it and never the other way round.
+Each folder is a room for one concern. From the lowest up, the rooms are `storage`, `cluster`, `data`, `ingest`,
+`models`, `solvers`, `distillation`, `serving`, `report`, and at the top `study` and `nightly`. A room imports only from
+the rooms before it.
 """

@@ -238,7 +238,7 @@ def test_a_budget_above_the_number_of_users_is_refused(
     ("wrong", "message"),
     [
         ({"budget": 0}, "The budget must be at least 1, it is 0"),
-        ({"parts": 0}, "The parts must be at least 1, it is 0"),
+        ({"parts": 0}, "The number of parts must be at least 1, it is 0"),
         ({"lambdas": ()}, "λ must be"),
         ({"lambdas": (1.0, -1.0)}, "λ must be finite and not negative"),
         ({"select": "nDCG@11"}, "nDCG@11 is not a metric"),

@@ -77,7 +77,7 @@ def test_the_paper_s_objective_is_there(dataset: str, cluster: Cluster, tmp_path
         (["--draws", "0"], "draws and groups must be at least 1, they are 0 and 4."),
         (["--learning-rate", "0"], "The learning rate must be positive and finite, it is 0 (--learning-rate)."),
         (["--learning-rate", "inf"], "The learning rate must be positive and finite, it is inf (--learning-rate)."),
-        (["--drop", "1"], "--drop must lie between 0 and 1, it is 1."),
+        (["--drop", "1"], "The part to drop must lie between 0 and 1, it is 1 (--drop)."),
         (["--select", "luck"], "luck is not a metric"),
         (["--warm-start", "nowhere"], "There is no summary at"),
         (["--budget", "10", "--memory-limit", "1MB"], "the memory limit is 0.00 GB"),
@@ -143,13 +143,13 @@ def test_a_summary_of_other_items_is_refused(
     [
         ({"budget": 0}, "The budget must be at least 1, it is 0"),
         ({"learning_rate": float("nan")}, "The learning rate must be positive and finite"),
-        ({"drop": 1.0}, "--drop must lie between 0 and 1"),
+        ({"drop": 1.0}, "The part to drop must lie between 0 and 1"),
         ({"user_weight": -0.5}, "The user weight must lie in"),
         ({"cardinality": float("inf")}, "The cardinality must be finite"),
         ({"lambdas": (-1.0,)}, "λ must be finite and not negative"),
         ({"select": "nDCG@11"}, "nDCG@11 is not a metric"),
-        ({"parts": 0}, "The parts must be at least 1"),
-        ({"checkpoint_every": 0}, "The checkpoint every must be at least 1"),
+        ({"parts": 0}, "The number of parts must be at least 1"),
+        ({"checkpoint_every": 0}, "The number of steps between checkpoints must be at least 1"),
     ],
 )
 def test_a_config_refuses_what_makes_no_sense(wrong: dict[str, object], message: str) -> None:

@@ -279,7 +279,7 @@ def test_a_warm_start_of_another_budget_is_refused(
 def test_what_is_not_finite_stops_and_keeps_the_last_checkpoint(dataset: Dataset, pool: Pool, tmp_path: Path) -> None:
     """A learning rate at which logits overflow float32 within some steps."""
     config = replace(CONFIG, learning_rate=1e38, schedule=Schedule.CONSTANT, checkpoint_every=1)
-    with pytest.raises(Diverged, match=r"is not finite at step \d+: lower --learning-rate"):
+    with pytest.raises(Diverged, match=r"is not finite at step \d+: lower the learning rate"):
         summarise(dataset, tmp_path / "summary", pool, config)
     assert not (tmp_path / "summary").exists()
     with np.load(tmp_path / ".summary.partial" / "_work" / "checkpoint.npz") as checkpoint:

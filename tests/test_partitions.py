@@ -48,7 +48,7 @@ def test_each_kind_of_change(log: Path) -> None:
     assert _names(changes.rewritten) == ["night-0.parquet"]
     assert _names(changes.vanished) == ["night-2.parquet"]
     assert changes.took_away
-    with pytest.raises(InputError, match=r"night-2\.parquet is gone, but folded .* --allow-rewrite"):
+    with pytest.raises(InputError, match=r"night-2\.parquet is gone, but folded .* allow a rewrite"):
         changes.refuse_losses()
 
 

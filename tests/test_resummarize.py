@@ -213,9 +213,9 @@ def test_a_new_column_and_another_type(nights: Nights, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--budget", "41"], "was made with other options (--budget 40 there, 41 here)"),
-        (["--user", "customer"], "(--user user_id there, customer here)"),
-        (["--seed", "1"], "(--seed 0 there, 1 here)"),
+        (["--budget", "41"], "was made with other options (budget 40 there, 41 here)"),
+        (["--user", "customer"], "(user user_id there, customer here)"),
+        (["--seed", "1"], "(seed 0 there, 1 here)"),
         (["--tolerance", "1"], "The tolerance must lie in 0 … 1, it is 1 (--tolerance)."),
         (["--tolerance", "nan"], "The tolerance must lie in 0 … 1, it is nan (--tolerance)."),
         (["--keep", "0"], "The number of versions to keep must be at least 1, it is 0 (--keep)."),

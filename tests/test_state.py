@@ -185,7 +185,7 @@ def test_a_damaged_row_of_the_history_is_left_out(state: State, capsys: pytest.C
 
 def test_other_options_are_refused(state: State) -> None:
     state.agree_on(OPTIONS)
-    with pytest.raises(InputError, match=r"made with other options \(--budget 5 there, 6 here\)"):
+    with pytest.raises(InputError, match=r"made with other options \(budget 5 there, 6 here\)"):
         state.agree_on({**OPTIONS, "budget": 6})
 
 

@@ -324,7 +324,7 @@ def test_refusals(
         ("drop = {log = [0.5]}", "drop: log needs a list of two numbers."),
         ("drop = {log = [0.5, 0.1]}", "drop: log needs two numbers, the first less than the second"),
         ("drop = {normal = [0, 1]}", "drop must be a number, a list, or one range"),
-        ("drop = 2", "--drop must lie between 0 and 1, it is 2."),
+        ("drop = 2", "The part to drop must lie between 0 and 1, it is 2 (--drop)."),
         ("depth = 0", "out of range"),
         ("draws = inf", "draws must be a whole number, it is inf."),
         ("drop = {uniform = [0.1, inf]}", "drop must be a number, it is inf."),

@@ -1,8 +1,9 @@
-"""Who computes: the session with Ray, pools of actors, plain tasks, and what they tell.
+"""Computing on Ray: the session, pools of actors, plain tasks, plans of memory, and reports of progress.
 
-`session` starts or joins Ray, `pool` has the actors, `tasks` maps a function over parts. `plan` says what memory a
-job takes, `memory` gives freed memory back. `progress` and `telemetry` tell how far a job is; `submission` is
-imported by name, as it takes half a second that few jobs need.
+`session` starts or joins Ray. `pool` has the actors, and `tasks` maps a function over many inputs. `plan` says how much
+memory a job takes, and `memory` gives freed memory back. `progress` and `telemetry` report how far a job is.
+`submission` sends a job to another cluster. It is imported by name: its import takes half a second, and few jobs need
+it.
 """
 
 from infrec.pipeline.cluster.memory import give_back_memory

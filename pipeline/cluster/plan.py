@@ -1,4 +1,7 @@
-"""Memory is planned, not discovered: what a job will allocate, said before it starts and refused if it cannot fit."""
+"""Plans of memory. A job says what it will allocate before it starts, and is refused if that cannot fit.
+
+Memory is planned, not discovered.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,32 @@ from dataclasses import dataclass
 
 from infrec.pipeline.storage import DoesNotFit
 
-# Resident memory before any data is held, of the driver and of one CPU actor: Python, Ray, NumPy, SciPy, Arrow, JAX
+# Resident bytes of the driver and of one CPU actor before they hold data: Python, Ray, NumPy, SciPy, Arrow and JAX
 DRIVER = 250_000_000
 WORKER = 200_000_000
 INTERACTION = 8
-"""Bytes of an entry of a sparse matrix: a float32 and an int32."""
+"""Bytes of an entry of a sparse matrix: a float32 value and an int32 index."""
 COPIES = 4
-"""Of the train matrix in a process: as read, its transpose, the normalised rows, a product's temporary."""
+"""Copies of the train matrix in a process: as read, its transpose, the normalised rows, and a product's temporary."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The parts of a job's peak memory, in bytes, over all processes of this machine but Ray's own."""
+    """The peak memory of a job, over all processes of this machine but Ray's own."""
 
     job: str
     parts: Mapping[str, int]
+    """The bytes of each part of the peak, by the name of that part."""
     disk: int = 0
-    """Bytes of files while it runs, beside what it publishes."""
+    """Bytes of the files that the job has while it runs, besides those that it publishes."""
     remedy: str = "fix λ and the exponents to save a copy"
-    """Advice, besides the obvious, for where the plan does not fit."""
+    """Advice for a plan that does not fit, besides the obvious advice."""
     remedy_settings: tuple[str, ...] = ("lambdas", "exponents")
-    """The settings that the advice is about."""
+    """The settings that this advice is about."""
 
     @property
     def peak(self) -> int:
+        """The bytes of all parts together."""
         return sum(self.parts.values())
 
     def __str__(self) -> str:
@@ -39,7 +44,10 @@ class Plan:
         return f"{self.job} needs {gigabytes(self.peak)} ({parts}){files}"
 
     def require(self, limit: int | None, disk: int | None = None) -> None:
-        """Raise `DoesNotFit`, with the numbers, if the plan needs more than `limit` of memory or `disk` of files."""
+        """Raise `DoesNotFit`, with the numbers, if the plan needs too much.
+
+        It may need `limit` bytes of memory and `disk` bytes of files. None: as much as it likes.
+        """
         if limit is not None and self.peak > limit:
             raise DoesNotFit(
                 f"{self}, the memory limit is {gigabytes(limit)}: raise the limit, {self.remedy}, "
@@ -54,4 +62,5 @@ class Plan:
 
 
 def gigabytes(size: int) -> str:
+    """Return a number of bytes as text, such as "1.50 GB"."""
     return f"{size / 1e9:.2f} GB"

@@ -1,6 +1,6 @@
-"""A pool of Ray actors for numerics: one a GPU where the cluster has them, else one a CPU with one thread each.
+"""A pool of Ray actors for numerics: one a GPU where the cluster has GPUs, else one a CPU with one thread each.
 
-`InProcess` is such a pool without actors, for a process that is itself one of many (a trial of a sweep).
+`InProcess` is such a pool without actors. It is for a process that is itself one of many, such as a trial of a sweep.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Key = TypeVar("Key", bound=tuple[Any, ...])
 
 
 def pool_size() -> int:
-    """How many actors a pool has: one for each GPU of the cluster, else one for each CPU."""
+    """Return how many actors a pool has: one for each GPU of the cluster or, if it has none, one for each CPU."""
     return _resource("GPU") or max(1, _resource("CPU"))
 
 
 class Pool:
-    """Actors that are workers of one class after another: what a job starts, it starts once.
+    """Actors that a job starts once. They become workers of one class after another.
 
     with Pool() as pool:
         with pool.workers(GramWorker, dataset) as gram:
@@ -38,12 +38,12 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        """Begin to start `pool_size()` actors; the first call waits for them."""
+        """Begin to start `pool_size()` actors. The first call waits until they have started."""
         gpus = _resource("GPU")
         options: dict[str, Any] = {
             "max_restarts": -1,
             "max_task_retries": -1,
-            "num_cpus": 1,  # its threads are bounded by the session's WORKER_ENVIRONMENT
+            "num_cpus": 1,  # the session's WORKER_ENVIRONMENT bounds its threads
         }
         if gpus:
             options |= {"num_cpus": 0, "num_gpus": 1, "runtime_env": {"env_vars": _GPU_ENVIRONMENT}}
@@ -51,11 +51,11 @@ class Pool:
         self._actors = [remote.options(**options).remote() for _ in range(pool_size())]
 
     def workers(self, worker: type, *arguments: Any) -> Workers:
-        """Let every actor be a `worker(*arguments)` from now on, in place of what it was before."""
+        """Make every actor a `worker(*arguments)` from now on, in place of the worker that it was before."""
         return Workers(self._actors, worker, *arguments)
 
     def close(self) -> None:
-        """End the actors; nothing happens the second time."""
+        """End the actors. A second call does nothing."""
         while self._actors:
             ray.kill(self._actors.pop())
 
@@ -67,7 +67,7 @@ class Pool:
 
 
 class InProcess(Pool):
-    """This process in place of actors: it makes every call itself, to the same results."""
+    """This process in place of actors. It makes every call itself, and the results are the same."""
 
     def __init__(self) -> None:
         self._actors = []
@@ -83,23 +83,24 @@ class Workers:
         self._actors = actors
         self._recipe = ray.put((next(_recipe_numbers), worker, arguments))
         for actor in actors:
-            # At once, while the caller gets ready; a call makes good where it failed
+            # Start now, while the caller prepares its arguments. If this fails, the first call makes the worker
             actor.become.options(max_task_retries=0).remote(self._recipe)
 
     def __len__(self) -> int:
-        """How many actors there are."""
+        """Return the number of actors."""
         return len(self._actors)
 
     def share(self, value: Any) -> Any:
-        """`value` as an argument of many calls: every node gets it once."""
+        """Return `value` in a form to pass to many calls. Every node receives it once."""
         return ray.put(value)
 
     def map(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """Call `method` once for each tuple of arguments; results come in the order of the arguments.
+        """Call `method` once for each tuple of arguments, and yield the results in the order of the arguments.
 
         Call i goes to actor i mod size, so the work is shared out in the same way every time. Arguments are taken as
-        actors get through them: at most two calls an actor are under way or waiting to be consumed. A call whose actor
-        or node dies is made again on the actor that takes its place.
+        actors get through them: at most two calls an actor are running or have results that the caller has not taken.
+        If an actor or its node dies, its calls are made again on the actor that takes its place. Raises what the worker
+        raised.
         """
         pending: deque[ray.ObjectRef] = deque()
         try:
@@ -111,15 +112,16 @@ class Workers:
             while pending:
                 yield ray.get(pending.popleft())
         except RayTaskError as error:
-            raise error.cause from None  # what the worker raised, as if it had been raised here
+            raise error.cause from None  # raise the worker's error as if it had been raised here
 
     def graph(
         self, method: str, nodes: Sequence[Key], needs: Callable[[Key], Iterable[Key]], *shared: Any
     ) -> Iterator[tuple[Key, Any]]:
-        """Call `method(node, *shared)` for every node once all that it needs is done; results come as they are made.
+        """Call `method(node, *shared)` for each node once all that it needs is done; yield (node, result) as calls end.
 
-        An actor takes the first node in the given order that is ready. What a node needs and is not itself among the
-        nodes counts as done. A call whose actor or node dies is made again on the actor that takes its place.
+        `needs(node)` gives the nodes that must be done before `node`; any that is not among `nodes` counts as done. An
+        idle actor takes the first node in the given order that is ready. If an actor or its machine dies, its call is
+        made again on the actor that takes its place. Raises what the worker raised.
         """
         todo = {node: set(needs(node)) for node in nodes}
         for waiting in todo.values():
@@ -140,21 +142,21 @@ class Workers:
                     waiting.discard(done)
                 yield done, result
         except RayTaskError as error:
-            for call in running:  # nothing is written any more when the caller clears up
+            for call in running:  # no call still writes when the caller clears up
                 ray.wait([call])
-            raise error.cause from None  # what the worker raised, as if it had been raised here
+            raise error.cause from None  # raise the worker's error as if it had been raised here
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Dismiss the workers: what they hold is freed, the actors stay."""
+        """Dismiss the workers. The memory that they hold is freed, and the actors stay."""
         for actor in self._actors:
             actor.dismiss.options(max_task_retries=0).remote()
 
 
 class _InProcessWorkers(Workers):
-    """One worker, at work in this process."""
+    """One worker, which makes all calls in this process."""
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
@@ -177,7 +179,7 @@ class _InProcessWorkers(Workers):
             yield node, self._call(method, node, *shared)
 
     def _call(self, method: str, *given: Any) -> Any:
-        with one_blas_thread:  # as in an actor
+        with one_blas_thread:  # an actor has one thread, too
             return getattr(self._worker, method)(*given)
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -185,7 +187,11 @@ class _InProcessWorkers(Workers):
 
 
 class PoolActor:
-    """Is whatever worker it is called as: made at the first call, and again after a restart."""
+    """An actor that becomes the worker that a call asks for.
+
+    It makes the worker at the first call, and again after a restart. The recipe of a worker is its number, class and
+    arguments.
+    """
 
     _number: int
     _worker: Any

@@ -1,4 +1,4 @@
-"""How long-running work says how far it is, without knowing who shows it."""
+"""The means by which a long-running job says how far it is, without knowing who shows it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 Detail = str | Mapping[str, float]
-"""How it goes: in words, or as figures by name, such as the loss."""
+"""The description of how the work goes: words, or figures by name, such as the loss."""
 
 
 class Report(Protocol):
-    """Called whenever `phase` has got to `done` of `total` units (rows, slices, users, …)."""
+    """A function that a job calls whenever `phase` has done `done` of its `total` units (rows, slices, users, …)."""
 
     def __call__(self, phase: str, done: int, total: int, detail: Detail = "") -> None: ...
 
 
 def silent(phase: str, done: int, total: int, detail: Detail = "") -> None:
-    """Nobody is watching."""
+    """Show nothing: a `Report` for callers who do not watch."""
 
 
 OnValidation = Callable[[Mapping[str, Any]], None]
-"""Called with step, λ and metrics of every validation of something that is being learned."""
+"""A function that is called with step, λ and metrics of every validation during learning."""
 
 
 def ignored(validation: Mapping[str, Any]) -> None:
-    """Nobody wants to know."""
+    """Do nothing: an `OnValidation` for callers who do not want to know."""

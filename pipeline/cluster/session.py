@@ -1,4 +1,4 @@
-"""The one place that starts Ray: a running cluster where there is one, else this machine."""
+"""The one place that starts Ray. It joins a running cluster where there is one, else it starts Ray on this machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ray.autoscaler.sdk import request_resources
 
 from infrec.pipeline.cluster.memory import HEAPS, limit_heaps
 
-# One thread a worker, so that k workers on k cores do not fight and the bytes of a result do not depend on the number
-# of cores. XLA's CPU client takes its thread count from NPROC, BLAS from its own variables; all as the process starts.
+# A worker has one thread. So k workers on k cores do not compete, and the bytes of a result do not depend on the number
+# of cores. XLA's CPU client takes its thread count from NPROC, BLAS from its own variables, both as the process starts.
 WORKER_ENVIRONMENT = {
     "NPROC": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -25,40 +25,42 @@ WORKER_ENVIRONMENT = {
 }
 
 _DRIVER_ENVIRONMENT = {"NPROC": "1"}
-"""The driver's own XLA would split sums among threads. BLAS keeps its threads unless `kernels.tiles` forbids it."""
+"""With more threads, the driver's own XLA would split sums among them. BLAS keeps its threads unless `kernels.tiles`
+forbids it."""
 
 _RAY_ENVIRONMENT = {
-    "RAY_num_workers_soft_limit": "16",  # without a limit on idle workers, tiny Data pipelines start dozens of them
-    # Ray lets matrices that a step passes around go at once, not once a second: their pages would stay touched
+    "RAY_num_workers_soft_limit": "16",  # without a limit on idle workers, tiny Ray Data pipelines start dozens
+    # Ray then frees the matrices that a step passes around at once, not once a second: their pages would stay touched
     "RAY_free_objects_period_milliseconds": "50",
 }
-"""Settings of a Ray that starts here. What the user has set already stays."""
+"""The settings of a Ray that starts here. A variable that the user has set already stays."""
 
 MIB = 1 << 20
 OBJECT_STORE_BYTES = 1024 * MIB
-"""Slices and blocks pass through the object store and are consumed at once: it need not grow with the data. Only the
-dataset of a sweep stays there; what is too large for it Ray maps from files."""
+"""The size of Ray's object store. Slices and blocks pass through it and are consumed at once, so it need not grow with
+the data. Only the dataset of a sweep stays there. Ray maps objects that are too large for it from files."""
 
 NODES_SECONDS = 900.0
-"""What a cloud may take to start a node. Ray gives a submitted job as long."""
+"""The time that a cloud may take to start a node. Ray gives a submitted job as long."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the connected cluster offers."""
+    """The resources of the connected cluster."""
 
     cpus: int
     gpus: int
     memory: int
-    """Bytes of memory on the driver's node: what a plan may use where no limit is given."""
+    """Bytes of available memory on the driver's node. A plan may use them where no limit is given."""
 
 
 @contextmanager
 def ray_session(*, address: str | None = None, cpus: int | None = None, gpus: int | None = None) -> Iterator[Cluster]:
     """Connect to the cluster at `address` (or $RAY_ADDRESS), else start Ray on this machine with `cpus` and `gpus`.
 
-    An autoscaled cluster is asked for as many and given time to have them: actors are as many as there are then.
-    A session that is already open is used as it is and left open; one that is opened here is closed at the end.
+    An autoscaled cluster is asked for `cpus` and `gpus`, and is given time to start them. Pools have as many
+    actors as there are CPUs or GPUs by then. A session that is already open is used as it is and left open. A session
+    that is opened here is closed at the end of the block.
     """
     limit_heaps()
     with environment(_DRIVER_ENVIRONMENT):
@@ -80,12 +82,12 @@ def ray_session(*, address: str | None = None, cpus: int | None = None, gpus: in
         finally:
             if opened:
                 if address and (cpus or gpus):
-                    request_resources(bundles=[])  # idle nodes may go
+                    request_resources(bundles=[])  # the autoscaler may stop idle nodes now
                 ray.shutdown()
 
 
 def _join(address: str, *, cpus: int | None, gpus: int | None) -> None:
-    """Connect to a cluster, and have its autoscaler bring what was asked for."""
+    """Connect to a cluster, and have its autoscaler start the CPUs and GPUs that were asked for."""
     ray.init(
         address=address,
         runtime_env={"env_vars": WORKER_ENVIRONMENT},
@@ -99,10 +101,10 @@ def _join(address: str, *, cpus: int | None, gpus: int | None) -> None:
 def _start(*, cpus: int | None, gpus: int | None) -> None:
     """Start Ray on this machine."""
     settings = {name: os.environ.get(name, value) for name, value in _RAY_ENVIRONMENT.items()}
-    # Workers inherit the variables of this process, which spares every actor a process of its own making
+    # Workers inherit the variables of this process. So no actor needs a process that is started specially for it
     with environment({**settings, **WORKER_ENVIRONMENT}):
         ray.init(
-            "local",  # else Ray joins a cluster that someone started on this machine, and refuses the rest
+            "local",  # else Ray joins a cluster that someone started on this machine, and refuses the other arguments
             num_cpus=cpus,
             num_gpus=gpus,
             object_store_memory=min(OBJECT_STORE_BYTES, psutil.virtual_memory().available // 4),
@@ -113,7 +115,10 @@ def _start(*, cpus: int | None, gpus: int | None) -> None:
 
 
 def _scale_up(**wanted: int) -> None:
-    """Ask for nodes with these resources, and wait; after NODES_SECONDS go on with what there is, to the same bytes."""
+    """Ask for nodes with these resources, and wait for them.
+
+    After NODES_SECONDS go on with the nodes that there are. The bytes of the results are the same.
+    """
     request_resources(bundles=[{name: 1} for name, count in wanted.items() for _ in range(count)])
     deadline = time.monotonic() + NODES_SECONDS
     while any(ray.cluster_resources().get(name, 0) < count for name, count in wanted.items()):
@@ -124,7 +129,10 @@ def _scale_up(**wanted: int) -> None:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """This process, and those that it starts, have these variables within the block, and what they were after it."""
+    """Set these variables, for this process and those that it starts, within the block.
+
+    After the block the variables are what they were before it.
+    """
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

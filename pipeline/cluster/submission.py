@@ -1,4 +1,4 @@
-"""A job on a cluster elsewhere: sent to Ray's job server there, and followed to its own exit code."""
+"""A job on a cluster elsewhere. It is sent to Ray's job server there, and followed until it has an exit code."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _POLL_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """One `infrec` command line for a cluster, and what it needs there."""
+    """One `infrec` command line for a cluster, with the environment and the resources that it needs there."""
 
     command: tuple[str, ...]
-    """The job and its options, as after `infrec`."""
+    """The job and its options, as they stand after `infrec`."""
     submission_id: str | None = None
-    """A cluster takes an id once: the same id a second time is refused. None: Ray makes one up."""
+    """The id of the job. A cluster takes an id once, and refuses it a second time. None: Ray makes one up."""
     working_dir: str | None = None
-    """The source tree to send and to run, less what its .gitignore and .rayignore name. None: the cluster's infrec."""
+    """The source tree to send and run, without what its .gitignore and .rayignore name. None: the cluster's infrec."""
     pip: str | None = None
     """A file of requirements that Ray installs before the job."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     cpus: float = 0.0
-    """CPUs for the job's own process, the driver. With 0 CPUs and no memory it runs on the head."""
+    """CPUs for the job's own process, the driver. With 0 CPUs and no memory it runs on the head node."""
     memory: int = 0
-    """Bytes for the driver."""
+    """Bytes of memory for the driver."""
 
     def runtime_environment(self) -> dict[str, Any]:
-        """What Ray sets up for the job; InputError if a path is not there."""
+        """Return the runtime environment that Ray sets up for the job. Raises `InputError` if a path is not there."""
         if self.working_dir is not None and not Path(self.working_dir).is_dir():
             raise InputError(f"The working directory {self.working_dir} is not a directory.", "working_dir")
         if self.pip is not None and not Path(self.pip).is_file():
@@ -48,16 +48,17 @@ class Submission:
 
 
 class SubmittedJob:
-    """A job in the hands of the cluster. It goes on whether or not anyone follows it."""
+    """A job that the cluster has taken. It goes on whether or not anyone follows it."""
 
     def __init__(self, client: JobSubmissionClient, submission_id: str) -> None:
         self.id = submission_id
         self._client = client
 
     def follow(self, show: Callable[[str], None]) -> int:
-        """Hand the job's output to `show` as it comes, and return the job's exit code when it has ended.
+        """Pass the job's output to `show` as it comes, and return the job's exit code when it has ended.
 
-        Raises RuntimeError if it ended without one: stopped, its environment not to be had, its node lost.
+        Raises `RuntimeError` if the job ended without an exit code: it was stopped, its environment could not be set
+        up, or its node was lost.
         """
         asyncio.run(self._tail(show))
         while not (details := self._client.get_job_info(self.id)).status.is_terminal():
@@ -70,9 +71,10 @@ class SubmittedJob:
 
 
 def submit_job(address: str, submission: Submission) -> SubmittedJob:
-    """Send a job to the cluster whose dashboard is at `address`, a URL.
+    """Send a job to the cluster whose dashboard is at the URL `address`.
 
-    Raises InputError if no cluster answers there, it wants another token, or it had this submission id before.
+    Raises `InputError` if a path of the submission is not there, if no cluster answers, if it wants another token, or
+    if it had this submission id before.
     """
     runtime_env = submission.runtime_environment()
     client = _client(address)
@@ -98,14 +100,14 @@ def _client(address: str) -> JobSubmissionClient:
     if not address.startswith(("http://", "https://")):
         raise InputError(f"{address} is not the URL of a Ray dashboard: write it like http://HEAD:8265.", "address")
     try:
-        with environment({"RAY_API_SERVER_ADDRESS": address}):  # Ray takes $RAY_ADDRESS over its argument
+        with environment({"RAY_API_SERVER_ADDRESS": address}):  # Ray prefers $RAY_ADDRESS to its argument
             return JobSubmissionClient(address)
     except AuthenticationError as error:
         raise InputError(
             f"The cluster at {address} asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
             "RAY_AUTH_TOKEN_PATH if it is not in ~/.ray/auth_token."
         ) from error
-    except (OSError, RuntimeError, ValueError, KeyError) as error:  # nobody there, or another kind of server
+    except (OSError, RuntimeError, ValueError, KeyError) as error:  # nobody answers, or another kind of server does
         raise InputError(f"No Ray cluster answers at {address}: give the URL of its dashboard.", "address") from error
 
 
@@ -115,4 +117,4 @@ def _exit_code(details: JobDetails) -> int:
         if details.status == JobStatus.STOPPED:
             raise RuntimeError(f"job {details.submission_id} was stopped.")
         raise RuntimeError(f"job {details.submission_id} failed, not by its own doing: {details.message}")
-    return code if code >= 0 else 128 - code  # killed by a signal: as a shell says it
+    return code if code >= 0 else 128 - code  # a signal killed the job: give the code that a shell gives

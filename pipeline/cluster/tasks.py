@@ -1,4 +1,4 @@
-"""Plain Ray tasks over many parts: a bounded number at once, each result as it comes."""
+"""Plain Ray tasks over many inputs. A bounded number of them runs at once, and each result is passed on as it comes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ray.exceptions import RayTaskError
 
 Result = TypeVar("Result")
 TaskMap = Callable[..., Iterator[Any]]
-"""`map_tasks` or `map_threads`."""
+"""The type of `map_tasks` and `map_threads`."""
 
 
 def map_tasks(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) -> Iterator[Result]:
-    """Yield `function(part, *shared)` for every part, in the order in which the tasks finish.
+    """Yield `function(part, *shared)` for every one of `parts`, in the order in which the tasks finish.
 
-    Tasks take one CPU each and are run again when their worker dies, so `function` must be pure. At most two
-    tasks a CPU are submitted at once: results wait nowhere. `shared` arguments pass through the object store
-    once.
+    A task takes one CPU. It is run again if its worker dies, so `function` must be pure. At most two tasks a CPU are
+    submitted at once, so results do not pile up. The `shared` arguments pass through the object store once. Raises what
+    `function` raised.
     """
     remote = _remote(function)
     handles = [ray.put(value) for value in shared]
@@ -36,13 +36,16 @@ def map_tasks(function: Callable[..., Result], parts: Iterable[Any], *shared: An
 
 
 def map_threads(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) -> Iterator[Result]:
-    """As `map_tasks`, in threads of this process: for what is done before Ray's workers would have started."""
+    """Yield `function(part, *shared)` for every one of `parts`, in their order, from threads of this process.
+
+    This is for work that is done before Ray's workers would have started. Raises what `function` raised.
+    """
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         yield from pool.map(lambda part: function(part, *shared), parts)
 
 
 def available_cpus() -> int:
-    """CPUs of the connected cluster, at least one."""
+    """Return the number of CPUs of the connected cluster, at least one."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
@@ -51,7 +54,7 @@ def _next(in_flight: list[ray.ObjectRef]) -> Any:
     try:
         return ray.get(done[0])
     except RayTaskError as error:
-        raise error.cause from None  # what the task raised, as if it had been raised here
+        raise error.cause from None  # raise the task's error as if it had been raised here
 
 
 @cache

@@ -113,9 +113,9 @@ class DistillConfig:
         return replace(self, steps=steps, validate_every=max(1, steps // _WARM_VALIDATIONS), refresh=_WARM_REFRESH)
 
     def __post_init__(self) -> None:
-        for name in _AT_LEAST_ONE:
+        for name, words in _AT_LEAST_ONE.items():
             if getattr(self, name) < 1:
-                raise InputError(f"The {name.replace('_', ' ')} must be at least 1, it is {getattr(self, name)}.", name)
+                raise InputError(f"The {words} must be at least 1, it is {getattr(self, name)}.", name)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(
                 f"The learning rate must be positive and finite, it is {self.learning_rate:g}.", "learning_rate"
@@ -135,10 +135,18 @@ class DistillConfig:
         check_search(self.lambdas, self.select)
 
 
-_AT_LEAST_ONE = (
-    *("budget", "steps", "batch", "accumulate", "validate_every", "patience", "judged_users", "parts"),
-    "checkpoint_every",
-)
+_AT_LEAST_ONE = {
+    "budget": "budget",
+    "steps": "number of steps",
+    "batch": "number of users in a batch",
+    "accumulate": "number of batches in an update",
+    "validate_every": "number of steps between validations",
+    "patience": "patience",
+    "judged_users": "number of judged users",
+    "parts": "number of parts",
+    "checkpoint_every": "number of steps between checkpoints",
+}
+"""Field → its name in a sentence, for the fields that must be at least 1."""
 
 _BY_BUDGET: dict[int, dict[str, Any]] = {
     1: {"learning_rate": 0.15, "steps": 500, "drop": 0.3, "validate_every": 50},

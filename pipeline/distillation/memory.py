@@ -40,7 +40,7 @@ def plan_summary(
     held: int,
     workers: int,
 ) -> Plan:
-    """Return the memory of Distill-CF: a few budget × items matrices in every process, and a block of scores in actors.
+    """Return the memory of Distill-CF: a few budget × items matrices in a process, and a block of scores in an actor.
 
     All train interactions are in files. Memory holds one shard for each actor, and the histories of the `held` users of
     batches and validation.

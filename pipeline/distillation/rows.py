@@ -56,7 +56,7 @@ class TrainingRows:
 
 
 class SharedRows:
-    """The same as `TrainingRows` for a shared dataset: rows come from the node's copy. The users asked for must ascend."""
+    """The same rows for a shared dataset: they are looked up in the node's copy. The users asked for must ascend."""
 
     def __init__(self, dataset: Dataset, cuts: Sequence[ShardSlice]) -> None:
         tables = [dataset.table(cut, ["held_out", "train"]) for cut in cuts]

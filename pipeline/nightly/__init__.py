@@ -1,7 +1,8 @@
 """A summary that is made again and again as its log grows.
 
-`run` is one turn: `log_changes` (what is new) → ingest → distillation → `gate` (is it as good?) → `state` (versions,
-one of them current), under the lock of `pipeline.storage`, told in `history`. `clock` writes times as the log does.
+`run` does one run. `log_changes` finds what is new in the log. Ingest and distillation make a new version, and `gate`
+decides whether its summary is good enough. `state` keeps the versions, one of which is current. A run holds the lock of
+`pipeline.storage`, and `history` records its outcome. `clock` writes times as the log does.
 """
 
 from infrec.pipeline.nightly.config import ResummarizeConfig

@@ -1,4 +1,4 @@
-"""What a resummarization is told: how to read the log, how large a summary is to be, and when it may be published."""
+"""The settings of a resummarization: how to read the log, how large the summary is, and when it may be published."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from infrec.pipeline.storage import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class ResummarizeConfig:
-    """How summaries are made of a log. What has no default of its own is as in `infrec ingest` and `infrec distill`."""
+    """The settings by which summaries are made of a log. All others are as in `infrec ingest` and `infrec distill`.
+
+    Raises `InputError` for a value out of range.
+    """
 
     user: str = "user_id"
     item: str = "item_id"
@@ -22,14 +25,17 @@ class ResummarizeConfig:
     threshold: float | None = None
     budget: int = 500
     window: str | None = None
-    """Such as `90d`: older interactions are left out. None: all count for ever."""
+    """The age, such as `90d`, above which interactions are left out. None means that all count for ever."""
     seed: int = 0
     steps: int | None = None
-    """Of a distillation from nothing, as in the first run; None: what suits the budget. A warm start takes a part."""
+    """The steps of a distillation from nothing, as in the first run. None means the number that suits the budget.
+
+    A warm start takes a fraction of them.
+    """
     tolerance: float = 0.02
-    """The part of the old summary's quality that a new one may lose."""
+    """The fraction of the old summary's quality that a new one may lose."""
     keep: int = 3
-    """Versions that stay for a rollback, the current one among them."""
+    """The number of versions that stay for a rollback, including the current one."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance < 1:
@@ -38,16 +44,17 @@ class ResummarizeConfig:
             raise InputError(f"The number of versions to keep must be at least 1, it is {self.keep}.", "keep")
         if self.window is not None:
             clock.days(self.window)
-        self.ingest()  # these check what is theirs
+        self.ingest()  # these configs check their own fields
         self.distill("000001", warm=False)
 
     @property
     def lasting(self) -> dict[str, Any]:
-        """The options that all versions of a state have in common."""
+        """The settings that all versions of a state have in common."""
         free = ("steps", "tolerance", "keep")
         return {name: value for name, value in asdict(self).items() if name not in free}
 
     def ingest(self, **more: Any) -> IngestConfig:
+        """Return the config of an ingest of the log, with `more` of its fields."""
         return IngestConfig(
             user=self.user,
             item=self.item,
@@ -60,7 +67,7 @@ class ResummarizeConfig:
         )
 
     def distill(self, version: str, *, warm: bool) -> DistillConfig:
-        """Every version has noise and batches of its own."""
+        """Return the config that distills a version. Every version has noise and batches of its own."""
         given = {} if self.steps is None else {"steps": self.steps}
         config = DistillConfig.for_budget(self.budget, seed=self.seed + int(version) - 1, **given)
         return config.warm() if warm else config

@@ -1,13 +1,13 @@
-"""Whether a new summary may take the place of the old one: both are judged on the same held-out interactions.
+"""The gate decides whether a new summary may replace the old one. It judges both on the same held-out interactions.
 
-Tonight's held-out interactions tell whether what is new was learned; those of the whole dataset, whether what was
-known is kept. With n users, 1/√n is forgiven beside the tolerance, as the ratio of two such summaries is known no
-better: a night of a hundred users decides little, one of ten thousand a lot.
+Tonight's held-out interactions show whether the new summary learned the new interactions. Those of the whole dataset
+show whether it kept the known ones. With n users, the gate forgives 1/√n beside the tolerance, because the ratio of two
+such summaries is known no better. So a night of a hundred users decides little, and one of ten thousand a lot.
 
 A night of garbage teaches the new summary garbage, on which it may even be the better one. But the old summary has not
-seen it, and predicts it badly: by less than half of what it did on the last night, nothing of this one is folded in.
-From night to night the users are others. A mean of n of them is known to 3/√n of itself (most have no hit at all), and
-the ratio to that of m on another night to 3·√(1/n + 1/m).
+seen the garbage, and predicts it badly. If its quality is below half of the quality on the last night, nothing of this
+night is folded in. The users differ from night to night. The mean over n of them is known to 3/√n of itself, because
+most users have no hit at all. Its ratio to the mean over m users of another night is known to 3·√(1/n + 1/m).
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from infrec.pipeline.serving import evaluate_all
 
 METRIC = "nDCG@10"
 COLLAPSE = 0.5
-"""What is left of last night's quality on a night of garbage at most, unless the tolerance is for more."""
+"""The fraction of last night's quality below which a night is garbage. A tolerance above one half lowers it."""
 
 _ON_THE_SAME_USERS, _FROM_NIGHT_TO_NIGHT = 1.0, 3.0
-"""How much a user's quality scatters, as a part of the mean: as the ratio of two summaries', and by itself."""
+"""The scatter of a user's quality as a fraction of the mean: in the ratio of two summaries, and by itself."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Both summaries on the same users."""
+    """The quality (METRIC) of both summaries on the same users."""
 
     old: float | None
-    """None: there was none."""
+    """None if there was no old summary."""
     new: float
     users: int
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found, and what follows."""
+    """The qualities that the gate found, and its decision."""
 
     known: Quality | None
-    """On the test part of the whole dataset."""
+    """The quality on the test part of the whole dataset."""
     fresh: Quality | None
-    """On tonight's part of that; None where the night has none."""
+    """The quality on tonight's share of that part. None if the night has none."""
     last_night: Quality | None
-    """What the next night is to be compared with: `fresh` of the last one that had such, tonight or before."""
+    """The quality that the next night is compared with: `fresh` of the last comparable night, tonight or before."""
     objection: str | None
-    """Why the old summary stays."""
+    """The reason why the old summary stays. None if the new one may take its place."""
 
     @classmethod
     def on(
         cls, known: Quality | None, fresh: Quality | None, *, last_night: Quality | None, alike: bool, tolerance: float
     ) -> Self:
-        """Of these figures; `alike`: whether `fresh` is of the kind that other nights can be compared with."""
+        """Return the verdict on these figures. `alike` says whether `fresh` can be compared with other nights."""
         comparable = fresh if alike else None
         because = objection(known, fresh, last_night if alike else None, tolerance)
         return cls(known, fresh, comparable or last_night, because)
@@ -67,7 +67,7 @@ class Verdict:
 
 
 def last_night(record: Mapping[str, Any]) -> Quality | None:
-    """What the night after a version is to be compared with, of that version's record."""
+    """Return the quality that the night after a version is compared with, from the record of that version."""
     found = record["quality"].get("last_night")
     return Quality(**found) if found else None
 
@@ -87,15 +87,15 @@ def judge(
     """Compare a new summary of `dataset` with the old one.
 
     Args:
-        new: the summary just made, not published.
-        dataset: what it was made from.
+        new: the address of the summary that was just made and is not published.
+        dataset: the dataset that it was made from.
         pool: the actors that judge.
-        old: the summary that is current.
-        fresh: the users of tonight, with tonight's held-out interactions for their test part.
-        last_night: what was found on the last night before, where there was one.
+        old: the address of the current summary, if there is one.
+        fresh: the users of tonight, with tonight's held-out interactions as their test part.
+        last_night: the quality on the last night before, if there was one.
         alike: whether `fresh` was made in the same way on that night, so that the two can be compared.
-        tolerance: the part of the old one's quality that the new one may lose.
-        report: of the progress.
+        tolerance: the fraction of the old one's quality that the new one may lose.
+        report: the function that is told the progress.
     """
     known = _quality(old, new, dataset, pool, report)
     tonight = _quality(old, new, fresh, pool, report) if fresh else None
@@ -103,7 +103,7 @@ def judge(
 
 
 def objection(known: Quality | None, fresh: Quality | None, last_night: Quality | None, tolerance: float) -> str | None:
-    """Why the old summary is to stay, as a part of a sentence; None if the new one may take its place."""
+    """Return why the old summary has to stay, as a part of a sentence; None if the new one may take its place."""
     if fresh and fresh.old is not None and last_night is not None:
         certain = _certain(_FROM_NIGHT_TO_NIGHT, last_night.users, fresh.users)
         least = last_night.new * min(COLLAPSE, 1 - tolerance) * certain
@@ -125,12 +125,15 @@ def objection(known: Quality | None, fresh: Quality | None, last_night: Quality 
 
 
 def _certain(scatter: float, *users: int) -> float:
-    """The part of a mean of so many users, or of a ratio of means, that is beyond chance, if a user's scatters so."""
+    """Return the fraction of a mean over `users`, or of a ratio of two such means, that is beyond chance.
+
+    `scatter` is that of one user's quality, as a fraction of the mean.
+    """
     return max(0.0, 1 - scatter * math.sqrt(sum(1 / number for number in users)))
 
 
 def _quality(old: str | None, new: str, dataset: Dataset, pool: Pool, report: Report) -> Quality | None:
-    """None if nobody has anything to predict."""
+    """Return the quality of both summaries on the test part; None if no user has anything to predict."""
     if not dataset.manifest.counts["test"]:
         return None
     models = [summary for summary in (old, new) if summary]

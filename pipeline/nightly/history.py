@@ -1,4 +1,4 @@
-"""What became of every run: one small file each, never rewritten, so that what a killed run had written stays."""
+"""The history: the outcome of every run, in one small file each. No file is rewritten, so a killed run's row stays."""
 
 from __future__ import annotations
 
@@ -14,34 +14,36 @@ _HISTORY = "history"
 
 
 class Decision(StrEnum):
+    """The outcome of a run."""
+
     PUBLISHED = "published"
     KEPT = "kept"
-    """The new summary was worse: the old one stays."""
+    """The new summary was worse, so the old one stays."""
     ROLLED_BACK = "rolled back"
     FELL_BACK = "fell back"
-    """The current version was damaged: an older one took its place."""
+    """The current version was damaged, so an older one took its place."""
 
 
 def entry(run: str, decision: Decision, version: str, **more: Any) -> dict[str, Any]:
-    """A row of the history; `version` is the one that is current after it."""
+    """Return a row of the history. `version` is the version that is current after the run."""
     when = datetime.now(UTC).isoformat(timespec="microseconds")
     return {"when": when, "run": run, "decision": decision, "version": version, **more}
 
 
 def hours_since(row: Mapping[str, Any]) -> float:
-    """How long ago the run of a row ended."""
+    """Return the hours since the run of a row ended."""
     return (datetime.now(UTC) - datetime.fromisoformat(row["when"])).total_seconds() / 3600
 
 
 def record(root: Location, row: Mapping[str, Any]) -> None:
-    """Add a row, unless it is there."""
+    """Write a row, unless it is there already."""
     file = root / _HISTORY / f"{str(row['when'])[:26].replace(':', '')}.json"
     if not file.exists():
         file.write(json.dumps(row, indent=1, ensure_ascii=False).encode())
 
 
 def rows(root: Location, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """All rows, the oldest first; says which cannot be read."""
+    """Return all rows, the oldest first. `say` gets a sentence for each row that cannot be read."""
     found = []
     for file in (root / _HISTORY).files():
         if file.name.endswith(".json"):

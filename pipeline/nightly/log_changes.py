@@ -1,7 +1,7 @@
-"""The files of a log that grows, and what changed in them since they were last folded into a dataset.
+"""The files of a log that grows, and their changes since they were last folded into a dataset.
 
-A file whose size and time of change are as before is taken for unchanged; else its checksum decides. Of one that did
-change it only counts whether it has more than before: then what it had is taken to be still there.
+A file with the same size and time of change as before counts as unchanged. Otherwise its checksum decides. A file that
+changed is only asked whether it holds more than before. If it does, its earlier rows are assumed to be still there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from infrec.pipeline.ingest import Format, FoundFile, sha256_of
 from infrec.pipeline.storage import InputError
 
-_AT_ONCE = 8  # waiting for storage; hashing lets go of Python's lock
+_AT_ONCE = 8  # threads wait for storage, and hashing releases Python's lock
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,20 @@ class SeenFile:
     """A file of the log as it was when it was looked at."""
 
     stamp: str
-    """Size and time of last change."""
+    """The size and the time of the last change."""
     size: int
     rows: int | None
-    """None where only reading it would tell: text."""
+    """None for text, where only reading the file would tell."""
     sha256: str
 
     @classmethod
     def of(cls, file: FoundFile) -> Self:
-        """Reads the whole file."""
+        """Read the whole file, and return its record."""
         digest, size = sha256_of(file.location)
         return cls(file.stamp, size, _rows(file), digest)
 
     def holds_more_than(self, earlier: SeenFile) -> bool:
+        """Return whether the file has more rows than before or, where rows are not known, more bytes."""
         if self.rows is None or earlier.rows is None:
             return self.size > earlier.size
         return self.rows > earlier.rows
@@ -45,19 +46,19 @@ class SeenFile:
 
 @dataclass(frozen=True)
 class Changes:
-    """A log now, against what was folded in."""
+    """The difference between a log now and the files that were folded in."""
 
     now: Mapping[str, SeenFile]
-    """Every file that there is, by its address."""
+    """Every file of the log, by its address."""
     new: Sequence[str]
     grown: Sequence[str]
     rewritten: Sequence[str]
-    """Other bytes, but no more rows than before: something that was folded in may be gone."""
+    """The files with other bytes, but no more rows than before. Something that was folded in may be gone."""
     vanished: Sequence[str]
 
     @classmethod
     def between(cls, before: Mapping[str, SeenFile], files: Sequence[FoundFile]) -> Self:
-        """What became of the files `before`, given those found now."""
+        """Compare the files found now with the files `before`."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             looked_at = pool.map(lambda file: _looked_at(file, before.get(str(file.location))), files)
         now = {str(file.location): partition for file, partition in zip(files, looked_at, strict=True)}
@@ -73,19 +74,19 @@ class Changes:
 
     @property
     def to_fold(self) -> list[str]:
-        """The files with rows that the dataset may not have."""
+        """The files with rows that the dataset may lack."""
         return [*self.new, *self.grown, *self.rewritten]
 
     @property
     def took_away(self) -> bool:
-        """Whether something that was folded in may be gone: then the dataset is to be made anew."""
+        """Whether something that was folded in may be gone. Then the dataset has to be made anew."""
         return bool(self.rewritten or self.vanished)
 
     def __bool__(self) -> bool:
         return bool(self.to_fold or self.vanished)
 
     def refuse_losses(self) -> None:
-        """Raise `InputError` for what a log that only grows does not do."""
+        """Raise `InputError` if a file is gone or was rewritten, which never happens to a log that only grows."""
         for names, what in ((self.vanished, "gone"), (self.rewritten, "rewritten with no more rows than it had")):
             if names:
                 more = f", and so are {len(names) - 1} more files of the log" if len(names) > 1 else ""
@@ -119,4 +120,4 @@ def _rows(file: FoundFile) -> int | None:
         with file.location.filesystem.open_input_file(file.location.path) as stream:
             return int(pq.read_metadata(stream).num_rows)
     except (pa.ArrowException, OSError):
-        return None  # ingest will say what is wrong with it
+        return None  # ingest will report the fault of the file

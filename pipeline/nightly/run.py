@@ -1,7 +1,7 @@
-"""One run: what is new in the log becomes a new version of the dataset and its summary, if the gate lets it.
+"""One run: new interactions of the log become a new version of the dataset and its summary, if the gate allows it.
 
-Every part is a pure function of the plan (the version before, the files, the options): a run that was killed is gone on
-with by the next one, part for part.
+Every stage is a pure function of the plan (the version before, the files, the settings). So the next run continues
+a killed run, stage by stage.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ from infrec.pipeline.nightly.state import DATASET, SUMMARY, Found, State, Versio
 from infrec.pipeline.storage import MANIFEST, ArtefactWriter, InputError, Kind, Location, Lock
 
 _FRESH, _MADE = "fresh", "made.json"
-"""Tonight's interactions, and the note that they and the dataset are whole: beside them while a version is made."""
+"""Tonight's interactions, and the note that they and the dataset are whole. Both lie in the folder of a version in the
+making."""
 
 Say = Callable[[str], None]
-"""Shows a sentence to whoever looks on."""
+"""A function that shows a sentence to the user."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What a run has to do; found out by looking at files only."""
+    """The work of a run, which is found by looking at files only."""
 
     state: State
     name: str
-    """Of the version to be made."""
+    """The name of the version to be made."""
     previous: Version | None
     changes: Changes
     found: Mapping[str, FoundFile]
     anew: bool
-    """Whether the dataset is made of the whole log: the first time, of a window, or as the log was rewritten."""
+    """Whether the dataset is made of the whole log: the first time, with a window, or after the log was rewritten."""
     plan: Mapping[str, Any]
 
 
@@ -55,22 +56,23 @@ class _Made:
     fresh: Dataset | None
     """The users of tonight, with tonight's held-out interactions as their test part."""
     rows: int
-    """Of the log, read in this run."""
+    """The number of rows of the log that this run read."""
     dropped: Mapping[str, int]
-    """Of these, by reason."""
+    """Reason → the number of these rows that were dropped."""
 
 
 def look(
     logs: Sequence[str], state: State, config: ResummarizeConfig, lock: Lock, run: str, *, allow_rewrite: bool, say: Say
 ) -> Turn | None:
-    """What there is to do; None where nothing in the log is new. To be called under the lock.
+    """Return the work to do; None if nothing in the log is new. The caller holds the lock.
 
-    A damaged current version gives its place to the last whole one. Raises `InputError` where files of the log
-    vanished or shrank, unless `allow_rewrite`, and where no version is whole.
+    The last whole version takes the place of a damaged current one. Raises `InputError` if files of the log vanished or
+    shrank, or if no version is whole. `allow_rewrite` permits both. It is also raised if the settings are not those of
+    the state, or if a window finds no times in the log.
     """
     state.agree_on(config.lasting)
     in_log = find_files(logs, Format.AUTO)
-    glance = state.find(read=False)  # which will do where nothing is new
+    glance = state.find(read=False)  # this is enough if nothing is new
     changes = _changes(glance, in_log)
     found = state.find() if changes or glance.damage else glance
     previous = found.version
@@ -90,7 +92,7 @@ def look(
             )
     elif previous:
         with lock.ours():
-            history.record(state.root, previous.record)  # the run that published it was killed before it could
+            history.record(state.root, previous.record)  # perhaps the run that published it was killed before it did
     if not changes:
         return None
     if not allow_rewrite:
@@ -120,18 +122,18 @@ def look(
 def resummarize(
     turn: Turn, config: ResummarizeConfig, lock: Lock, run: str, *, memory: int, report: Report = silent
 ) -> dict[str, Any]:
-    """Make the next version and publish it, or keep the current one; returns the row of the history.
+    """Make the next version and publish it, or keep the current one. Return the row of the history.
 
-    To be called inside `ray_session`, under the lock. Raises `InputError` for what the user can mend, and `Busy` if
-    another run took the lock over: then the current version stays what it was.
+    The caller runs this inside `ray_session` and holds the lock. `memory` is in bytes. Raises `InputError` for a fault
+    that the user can mend, and `Busy` if another run took the lock over. Then the current version stays as it was.
     """
     started = time.perf_counter()
     state, previous = turn.state, turn.previous
     with lock.ours():
         folder = state.begin(turn.name, turn.plan)
     made = _dataset(turn, folder, config, report)
-    # Of a dataset made anew, tonight's users come with what they have in the new files only, else with all that they
-    # ever did: two figures that are not to be compared. With a window it is the first every night.
+    # If the dataset is made anew, tonight's users have only their interactions of the new files. Otherwise they have
+    # all their interactions. The two figures cannot be compared. With a window, every night has the first kind.
     alike = not turn.anew or config.window is not None
     with Pool() as pool:
         _distill(turn, made.dataset, folder, config, pool, memory, report)
@@ -147,7 +149,7 @@ def resummarize(
             report=report,
         )
     row = _row(turn, made, verdict, run, seconds=time.perf_counter() - started)
-    with lock.ours():  # else these are another run's by now: it goes on with the same folder
+    with lock.ours():  # else another run owns the folder by now: it continues there
         if verdict.objection:
             folder.remove()
         else:
@@ -162,9 +164,9 @@ def resummarize(
 
 
 def roll_back(state: State, to: str | None, lock: Lock, run: str) -> dict[str, Any]:
-    """Let version `to` be the current one, or the one before; returns the row of the history. Under the lock.
+    """Make version `to` the current one; None means the one before. Return the row of the history.
 
-    Raises `InputError` where there is no such version, or it is not whole.
+    The caller holds the lock. Raises `InputError` if there is no such version, or it is not whole or current already.
     """
     named = state.pointed_at()
     if to is None:
@@ -188,7 +190,7 @@ def _changes(found: Found, in_log: Sequence[FoundFile]) -> Changes:
 
 
 def _dataset(turn: Turn, folder: Location, config: ResummarizeConfig, report: Report) -> _Made:
-    """The log as it is now, and what is new in it; made once, however often the run is killed after that."""
+    """Return the dataset of the log as it is now, and that of tonight. They are made once, even if a run is killed."""
     note = folder / _MADE
     if not note.exists():
         rows, dropped, has_fresh = _ingested(turn, folder, config, report)
@@ -201,7 +203,7 @@ def _dataset(turn: Turn, folder: Location, config: ResummarizeConfig, report: Re
 def _ingested(
     turn: Turn, folder: Location, config: ResummarizeConfig, report: Report
 ) -> tuple[int, Mapping[str, int], bool]:
-    """Make the dataset and that of tonight: rows read, rows dropped by reason, whether there is a tonight."""
+    """Make the dataset and that of tonight. Return rows read, rows dropped by reason, and whether tonight has any."""
     state, previous, times = turn.state, turn.previous, turn.plan["times"]
     out, fresh = folder / DATASET, folder / _FRESH
     news = [turn.found[name] for name in turn.changes.to_fold]
@@ -214,7 +216,7 @@ def _ingested(
     has_fresh = False
     if previous and news:
         known_items = config.ingest(**times, items_from=state.address(out), known_items_only=True)
-        with suppress(InputError):  # nothing in it counts, which is no reason against the rest
+        with suppress(InputError):  # no row of tonight counts, but the rest stays good
             ingest(news, fresh, known_items, overwrite=True, report=report)
             has_fresh = True
     return counts["rows"], counts["dropped"], has_fresh
@@ -229,7 +231,7 @@ def _distill(
     memory: int,
     report: Report,
 ) -> None:
-    """Make the summary, from the one before where there is one; unless it is there, and its run was killed later."""
+    """Make the summary, from the one before if there is one. Do nothing if a run that was killed later has made it."""
     out = folder / SUMMARY
     if (out / MANIFEST).exists():
         return

@@ -1,16 +1,16 @@
 """A state directory: versions of a dataset and its summary, one of which is current.
 
-    state.json                        format, and the options that all versions have in common
-    lock                              who is changing it: `pipeline.storage.lock`
-    current                           {"version": "000007"}: replaced as a whole, which is what publishes a version
-    versions/000007/plan.json         what it was to be made of: the version before and every file of the log
-    versions/000007/dataset/          the dataset, and
+    state.json                        the format, and the settings that all versions have in common
+    lock                              the run that is changing the state: `pipeline.storage.lock`
+    current                           {"version": "000007"}: a version is published when this file is replaced
+    versions/000007/plan.json         the plan of the version: the version before and every file of the log
+    versions/000007/dataset/          the dataset
     versions/000007/summary/          the summary that was distilled from it
-    versions/000007/version.json      when and how it came about; written last: with it the version is whole
+    versions/000007/version.json      when and how the version was made; written last, it makes the version whole
     history/…                         `pipeline.nightly.history`
 
-A version is never changed. One without `version.json` was left by a killed run: the next one goes on with it if it is
-to make the same, else removes it.
+A version is never changed. A killed run leaves a version without `version.json`. The next run continues it if it has
+the same plan, and removes it otherwise.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Version:
     parent: str | None
     """The version that it was made from."""
     files: Mapping[str, SeenFile]
-    """The log as it was folded in."""
+    """The files of the log as they were folded in."""
     record: Mapping[str, Any]
-    """Its row of the history."""
+    """The version's row of the history."""
     dataset: Dataset
     summary: Artefact
 
@@ -65,16 +65,16 @@ class Version:
 
 @dataclass(frozen=True)
 class Found:
-    """The version to go on from."""
+    """The version from which a run continues."""
 
     version: Version | None
-    """None: there is none yet, or none that is whole."""
+    """None if there is none yet, or none that is whole."""
     damage: str | None = None
-    """Why it is not the one that `current` names."""
+    """The reason why it is not the one that `current` names."""
 
 
 class State:
-    """The state at an address. What changes it is to be called within `Lock.ours`."""
+    """The state at an address. Methods that change it are called within `Lock.ours`."""
 
     def __init__(self, uri: str) -> None:
         self.root = Location.of(uri)
@@ -82,7 +82,10 @@ class State:
 
     @classmethod
     def at(cls, uri: str, *, new: bool = False) -> State:
-        """The state at `uri`; `new`: or where one may begin. Raises `InputError` for what is not one of this format."""
+        """Return the state at `uri`. With `new`, it need not have begun yet.
+
+        Raises `InputError` if something else is there, or a state of another format.
+        """
         state = cls(uri)
         if not (state.root / _STATE).exists():
             if not new:
@@ -98,7 +101,7 @@ class State:
         return state
 
     def agree_on(self, options: Mapping[str, Any]) -> None:
-        """Keep the options for all runs to come; raises `InputError` for others than those of the runs before."""
+        """Keep the settings for all later runs. Raises `InputError` if they are not those of the runs before."""
         ours = json.loads(json.dumps(options))
         if (self.root / CURRENT).exists() or self._names():
             theirs = _json(self.root / _STATE)["options"]
@@ -113,7 +116,7 @@ class State:
             (self.root / _STATE).write(json.dumps({"format": STATE_FORMAT, "options": ours}, indent=1).encode())
 
     def pointed_at(self) -> str | None:
-        """The version that `current` names; None where it names none, or is damaged."""
+        """Return the version that `current` names; None if it names none or is damaged."""
         with suppress(InputError):
             return current_version(self.root)
         return None
@@ -122,13 +125,15 @@ class State:
         return self.root / VERSIONS / name
 
     def address(self, place: Location) -> str:
-        """Of a place in the state, in the words in which the state's own was given."""
+        """Return the address of a place in the state, in the form in which the state's own address was given."""
         base, mark, how = self._uri.partition("?")
         return base.rstrip("/") + place.path.removeprefix(self.root.path) + mark + how
 
     def find(self, *, read: bool = True) -> Found:
-        """The current version, every byte of it checked (of what is not `read`, that it is there and as large as it
-        should be); where it is damaged, the last one before it that is whole."""
+        """Return the current version or, if it is damaged, the last whole one before it.
+
+        With `read`, every byte of a version is checked. Otherwise only the presence and the size of its files are.
+        """
         try:
             named, damage = current_version(self.root), None
         except InputError as error:
@@ -148,29 +153,29 @@ class State:
         return Found(None, damage)
 
     def version(self, name: str, *, read: bool = True) -> Version:
-        """A version, checked as by `find`. Raises `InputError` where it is not whole."""
+        """Return a version, checked as in `find`. Raises `InputError` if it is not whole."""
         folder = self.folder(name)
         if not (folder / _VERSION).exists():
             raise InputError(f"{folder} is not a whole version: it has no {_VERSION}.")
         record, plan = _json(folder / _VERSION), _json(folder / _PLAN)
         dataset, summary = Dataset.open(folder / DATASET), Artefact.open(folder / SUMMARY, Kind.SUMMARY)
-        for artefact in (dataset.artefact, summary) if read else ():  # less than distilling is about to read
+        for artefact in (dataset.artefact, summary) if read else ():  # distilling will read more
             for file in artefact.manifest.files:
                 artefact.read(file)
         return Version(folder, plan["parent"], from_json(plan["files"]), record, dataset, summary)
 
     def parent(self, name: str) -> str | None:
-        """The version that a version was made from."""
+        """Return the version that a version was made from."""
         parent: str | None = _json(self.folder(name) / _PLAN)["parent"]
         return parent
 
     def next_name(self) -> str:
-        """Of the version to be made: above all that there are, and the current one even if that is gone."""
+        """Return the name of the version to be made. It is above all others, and above a current one that is gone."""
         known = [*self._names(), self.pointed_at() or "0"]
         return f"{max(map(int, known)) + 1:06d}"
 
     def begin(self, name: str, plan: Mapping[str, Any]) -> Location:
-        """The folder of a version to be made so; what killed runs left is removed, unless it is part of the same."""
+        """Return the folder of a version to be made by `plan`. Remove leftovers of killed runs with any other plan."""
         content = json.dumps(plan, indent=1).encode()
         versions = self.root / VERSIONS
         there = {file.path.removeprefix(versions.path).strip("/").split("/")[0] for file in versions.files()}
@@ -183,16 +188,16 @@ class State:
         return folder
 
     def publish(self, folder: Location, record: Mapping[str, Any]) -> None:
-        """Declare a version whole and let it be the current one."""
+        """Declare a version whole, and make it the current one."""
         (folder / _VERSION).write(json.dumps(record, indent=1, ensure_ascii=False).encode())
         self.switch(folder.name)
 
     def switch(self, name: str) -> None:
-        """Let a version be the current one."""
+        """Make a version the current one."""
         make_current(self.root, name)
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all versions but the last `keep` of those that led to the current one; their names."""
+        """Remove all versions but the last `keep` of those that led to the current one. Return the removed names."""
         kept: list[str] = []
         name = self.pointed_at()
         while name and len(kept) < keep and (self.folder(name) / _VERSION).exists():
@@ -200,12 +205,12 @@ class State:
             name = self.parent(name)
         others = [name for name in self._names() if name not in kept]
         for name in others:
-            (self.folder(name) / _VERSION).remove()  # first: half a version is none
+            (self.folder(name) / _VERSION).remove()  # it goes first, as half a version is none
             self.folder(name).remove()
         return others
 
     def _names(self) -> list[str]:
-        """The versions that were made to the end, in their order."""
+        """Return the names of the versions that were made to the end, in their order."""
         versions = self.root / VERSIONS
         return sorted(
             file.parent.name
@@ -215,7 +220,7 @@ class State:
 
 
 def _is_foreign(name: str) -> bool:
-    """Whether a file is neither the lock nor hidden, as the lock's guard and what killed writers leave are."""
+    """Return whether a file is neither the lock nor hidden, as the lock's guard and killed writers' leftovers are."""
     return name != LOCK and not name.startswith(".")
 
 

@@ -25,20 +25,20 @@ _TITLES = {
 }
 _ON_WHITE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
 _NAMED = 6
-"""Values of a coordinate that are named one by one; of more, the ends and the middle."""
+"""The most values of a coordinate that are named one by one. If it has more, the ends and the middle are named."""
 
 
 @house_style
 def hyper_parameter_figure(findings: Findings, board: Artboard = Artboard.WIDE) -> Figure | None:
-    """Trials with the learner of the recipe, without noise; the darker a line, the higher its rank on validation.
+    """Draw the trials with the recipe's learner and without noise. A darker line has a higher rank on validation.
 
-    Coordinates stand upright on the wide artboard and lie across on the narrow one. The gid of a line is that of
-    `line_ids`. None where there are fewer than two recipes.
+    Coordinates stand upright on the wide artboard and lie across on the narrow one. `line_ids` gives the gid of a line.
+    Return None if there are fewer than two recipes.
     """
     quality = f"validation {findings.select}"
     trials = [row for row in findings.trials.to_pylist() if _is_drawn(row, findings.learner, quality)]
     varied = [name for name in ("budget", *HYPER_PARAMETERS) if len({row[name] for row in trials}) > 1]
-    if not set(varied) - {"budget", "lambda"}:  # λ is chosen by validation: it makes no recipe
+    if not set(varied) - {"budget", "lambda"}:  # validation chooses λ, so λ makes no recipe
         return None
     coordinates = [_Coordinate.of([row[name] for row in trials]) for name in (*varied, quality)]
     titles = [*(_TITLES.get(name, name) for name in varied), f"validation\n{findings.select}{unit_of(findings.select)}"]
@@ -68,14 +68,14 @@ def hyper_parameter_figure(findings: Findings, board: Artboard = Artboard.WIDE) 
 
 
 def line_ids(findings: Findings) -> dict[str, str]:
-    """Trial → the gid of its line: free of what a name may hold."""
+    """Return trial → the gid of its line. The gid is free of the characters that a name may hold."""
     names = dict.fromkeys(findings.trials["trial"].to_pylist())
     return {name: f"trial-{number}" for number, name in enumerate(names)}
 
 
 @dataclass(frozen=True)
 class _Coordinate:
-    """Where values lie between 0 and 1: on a log scale where they are positive and of several magnitudes."""
+    """The scale that puts values between 0 and 1. It is a log scale if they are positive and of several magnitudes."""
 
     low: float
     high: float
@@ -93,7 +93,7 @@ class _Coordinate:
         return cls(coordinate.low, coordinate.high, log, values)
 
     def position(self, value: float | None) -> float:
-        """Nowhere (NaN) for an option that the trial does not have: its line is broken there."""
+        """Return the place of a value. An option that the trial does not have is at NaN: its line is broken there."""
         if value is None:
             return math.nan
         scaled = math.log(value) if self.log else float(value)
@@ -106,7 +106,7 @@ def _is_drawn(row: Mapping[str, Any], learner: str, quality: str) -> bool:
 
 
 def _draw_coordinate(axes: Axes, place: int, coordinate: _Coordinate, title: str, *, wide: bool) -> None:
-    """A rule with its title and its named values, which stand on white over the lines."""
+    """Draw a rule with its title and its named values, which stand on white over the lines."""
     ends = ([place, place], [0, 1]) if wide else ([0, 1], [-place, -place])
     axes.plot(*ends, color=INK, linewidth=0.9, zorder=5)
     if wide:

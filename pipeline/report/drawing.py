@@ -1,6 +1,6 @@
-"""How the figures of a report are drawn: artboards, colours, and the parts that several figures have.
+"""The drawing of a report's figures: artboards, colours, and the elements that several figures have.
 
-Colours are Okabe and Ito's, which colour-blind people tell apart; markers and dashes say the same once more.
+The colours are Okabe and Ito's, which colour-blind people tell apart. Markers and dashes say the same once more.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from infrec.pipeline.serving import Learner
 
 
 class Artboard(Enum):
-    """What a figure is drawn for: type that is read on a screen is too small on a phone when it is scaled down.
+    """The width that a figure is drawn for, in inches.
 
-    The value is the width in inches.
+    Type that is right on a screen is too small on a phone when it is scaled down.
     """
 
     WIDE = 7.6
@@ -33,7 +33,7 @@ class Artboard(Enum):
 
 
 class Style(NamedTuple):
-    """How a method is named and drawn."""
+    """The name and the look of a method."""
 
     name: str
     colour: str
@@ -58,8 +58,8 @@ _SETTINGS: Any = {
     "font.size": 9.5,
     "grid.color": "#e3e3e3",
     "legend.frameon": False,
-    "svg.fonttype": "none",  # text as text
-    "svg.hashsalt": "infrec",  # the same bytes every time
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "infrec",  # the bytes are the same every time
     "text.color": INK,
     "text.parse_math": False,
     "xtick.labelcolor": QUIET,
@@ -67,7 +67,7 @@ _SETTINGS: Any = {
     "ytick.left": False,
 }
 house_style = matplotlib.rc_context(_SETTINGS)
-"""A decorator of all that draws or saves."""
+"""A decorator of every function that draws or saves."""
 _STYLES: dict[str, Style] = {
     Method.DISTILL_CF: Style("Distill-CF", "#D55E00", "o", width=2.6),
     Method.NYSTROM: Style("Nyström", "#0072B2", "s", (0, (6, 2))),
@@ -79,26 +79,28 @@ _STYLES: dict[str, Style] = {
 }
 _LEARNERS: dict[str, str] = {Learner.INFINITE_AE: "∞-AE", Learner.EASE: "EASE", Learner.MF: "MF"}
 _LINE_HEIGHT = 13.0
-"""Of a label, in points."""
+"""The height of a label, in points."""
 
 
 def style_of(method: str) -> Style:
+    """Return the style of a method."""
     return _STYLES.get(method, Style(method, QUIET, "."))
 
 
 def name_of(learner: str) -> str:
+    """Return the name of a learner for readers."""
     return _LEARNERS.get(learner, learner)
 
 
 def unit_of(metric: str) -> str:
-    """What follows the name of a metric: all are percentages, but for AUC."""
+    """Return the text that follows the name of a metric. All metrics but AUC are percentages."""
     return "" if metric == "AUC" else ", %"
 
 
 def panels(rows: int, board: Artboard, *, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure and its axes, row by row; on the narrow artboard in one column. `height` is a panel's, in inches.
+    """Return a figure and its axes, row by row. The narrow artboard has one column. `height` is a panel's, in inches.
 
-    Margins are fixed, so that nothing depends on fonts; they have room for what `name_lines` writes.
+    Margins are fixed, so that nothing depends on fonts. They have room for the names that `name_lines` writes.
     """
     left, right, top, bottom, apart = 0.42, 1.6, 0.35, 0.55, 0.95
     if columns > 1:
@@ -106,14 +108,14 @@ def panels(rows: int, board: Artboard, *, height: float, columns: int = 1) -> tu
     if board is Artboard.NARROW:
         rows, columns, right, bottom = rows * columns, 1, 0.15, 1.25
     width, total = board.value, top + bottom + rows * height + (rows - 1) * apart
-    figure = Figure(figsize=(width, total), dpi=72)  # a pixel is a point: what is measured is in points
+    figure = Figure(figsize=(width, total), dpi=72)  # a pixel is a point, so measures are in points
     margins = {"left": left / width, "right": 1 - right / width, "top": 1 - top / total, "bottom": bottom / total}
     grid = figure.add_gridspec(rows, columns, hspace=apart / height, wspace=0.25, **margins)
     return figure, [figure.add_subplot(grid[row, column]) for row in range(rows) for column in range(columns)]
 
 
 def draw(axes: Axes, method: str, x: Sequence[float], mean: Sequence[float], spread: Sequence[float]) -> None:
-    """The line of a method, with a band of one standard deviation to both sides where there are several seeds."""
+    """Draw the line of a method. Where there are several seeds, a band is one standard deviation to both sides."""
     style = style_of(method)
     axes.plot(
         x,
@@ -136,7 +138,7 @@ def draw(axes: Axes, method: str, x: Sequence[float], mean: Sequence[float], spr
 
 
 def level(axes: Axes, height: float, text: str, *, dashed: bool = False) -> None:
-    """A line across, for what all users reach: the text stands above it, or below where it is dashed."""
+    """Draw a line across for the quality of all users. The text stands above it, or below it if it is dashed."""
     axes.axhline(height, color=INK, linewidth=1.1, linestyle=(0, (4, 3)) if dashed else "-", zorder=1)
     axes.annotate(
         text,
@@ -150,7 +152,7 @@ def level(axes: Axes, height: float, text: str, *, dashed: bool = False) -> None
 
 
 def ring(axes: Axes, x: float, y: float, text: str) -> None:
-    """Around the point of the recipe."""
+    """Draw a ring around the point of the recipe."""
     axes.plot([x], [y], "o", markersize=13, markerfacecolor="none", markeredgecolor=INK, label="_recipe", zorder=5)
     axes.annotate(
         text,
@@ -165,7 +167,7 @@ def ring(axes: Axes, x: float, y: float, text: str) -> None:
 
 
 def budget_axis(axes: Axes, budgets: Iterable[int], *, columns: int = 1) -> None:
-    """Budgets as they were tried, on a log scale; those that have no room between their neighbours go unnamed."""
+    """Show the budgets that were tried, on a log scale. Those that have no room between their neighbours go unnamed."""
     axes.set_xscale("log")
     axes.set_xlabel("users in the summary (log scale)")
     axes.xaxis.set_minor_locator(NullLocator())
@@ -181,7 +183,7 @@ def budget_axis(axes: Axes, budgets: Iterable[int], *, columns: int = 1) -> None
 
 
 def name_lines(figure: Figure, board: Artboard, *, columns: int = 1) -> None:
-    """Every line is named at its end, or below in a legend: on the narrow artboard, and where panels stand abreast."""
+    """Name every line at its end. On the narrow artboard and where panels stand abreast, a legend below names them."""
     if board is Artboard.WIDE and columns == 1:
         for axes in figure.axes:
             _name_ends(axes)
@@ -193,7 +195,7 @@ def name_lines(figure: Figure, board: Artboard, *, columns: int = 1) -> None:
 
 
 def _name_ends(axes: Axes) -> None:
-    """Names that would meet are moved apart."""
+    """Name the lines of a panel at their ends. Names that would meet are moved apart."""
     lines = method_lines(axes)
     ends = [(float(np.asarray(line.get_xdata())[-1]), float(np.asarray(line.get_ydata())[-1])) for line in lines]
     places = axes.transData.transform(ends)
@@ -213,11 +215,12 @@ def _name_ends(axes: Axes) -> None:
 
 
 def method_lines(axes: Axes) -> list[Line2D]:
+    """Return the lines that stand for methods."""
     return [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]  # as legends do
 
 
 def moved_apart(heights: Sequence[float], gap: float) -> list[float]:
-    """The same heights, in the same order, no two nearer than `gap`: each group that is too close about its middle."""
+    """Return the heights in the same order, no two nearer than `gap`. Each group that is too close keeps its middle."""
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     groups: list[list[int]] = []
     middles: list[float] = []

@@ -1,7 +1,7 @@
 """The figures of a report: quality by budget, noise, cost, and the hyper-parameters of Distill-CF.
 
-Each is a function of findings and the artboard; None where the sweep has nothing for it. Drawn without pyplot, which
-keeps state of its own.
+Each figure is a function of the findings and the artboard. It returns None if the sweep has nothing for it. Figures are
+drawn without pyplot, which keeps state of its own.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from infrec.pipeline.report.findings import Findings, Point
 
 @house_style
 def quality_figure(findings: Findings, board: Artboard = Artboard.WIDE) -> Figure | None:
-    """Test quality by budget: a line for each method, a panel for each learner, what all users reach and its target.
+    """Draw test quality by budget: a line for each method, a panel for each learner, and levels for all users.
 
-    None where no trial without noise is done.
+    One level is the quality that all users reach, the other the target. Return None if no trial without noise is done.
     """
     shown = {learner: curves for learner in findings.learners if (curves := findings.curves(learner))}
     if not shown:
@@ -59,9 +59,9 @@ def quality_figure(findings: Findings, board: Artboard = Artboard.WIDE) -> Figur
 
 @house_style
 def noise_figure(findings: Findings, board: Artboard = Artboard.WIDE) -> Figure | None:
-    """The share of its own quality without noise that a method keeps, by noise rate: at one budget, and of all users.
+    """Draw the fraction of its own quality without noise that a method keeps, by noise rate.
 
-    None where the sweep has one noise rate.
+    The figure shows one budget, and all users. Return None if the sweep has one noise rate.
     """
     shown = {learner: curves for learner in findings.learners if (curves := findings.noise_curves(learner))}
     if not shown:
@@ -81,7 +81,10 @@ def noise_figure(findings: Findings, board: Artboard = Artboard.WIDE) -> Figure 
 
 @house_style
 def cost_figure(findings: Findings, board: Artboard = Artboard.WIDE) -> Figure | None:
-    """Time to train a learner on a summary and on all users, and the size of both. None where no trial is done."""
+    """Draw the time to train a learner on a summary and on all users, and the size of both.
+
+    Return None if no trial is done.
+    """
     shown = {learner: curves for learner in findings.learners if (curves := findings.curves(learner))}
     if not shown:
         return None
@@ -96,7 +99,7 @@ def cost_figure(findings: Findings, board: Artboard = Artboard.WIDE) -> Figure |
     ]
     for axes, (learner, column, title, unit) in zip(axes_list, quantities, strict=True):
         for method, points in shown[learner].items():
-            # No bands: how a clock scatters says nothing of seeds
+            # There are no bands, because the scatter of a clock says nothing about seeds
             means = [point.mean(column) for point in points]
             draw(axes, method, [point.budget for point in points], means, [0.0] * len(points))
         axes.set_yscale("log")
@@ -117,12 +120,12 @@ FIGURES: Mapping[str, Callable[[Findings, Artboard], Figure | None]] = {
     "cost": cost_figure,
     "hyper-parameters": hyper_parameter_figure,
 }
-"""File name → what draws it."""
+"""File name → the function that draws the figure."""
 
 
 @house_style
 def save(figure: Figure, name: str) -> dict[str, bytes]:
-    """File name → content, as SVG and as PNG: the same bytes for the same findings."""
+    """Return file name → content, as SVG and as PNG. The bytes are the same for the same findings."""
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None})
     figure.savefig(png, format="png", dpi=200)

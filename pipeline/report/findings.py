@@ -1,4 +1,4 @@
-"""What a sweep found: its trials as a table, the points that a reader compares, and the recipe that is recommended."""
+"""The findings of a sweep: its trials as a table, the points that a reader compares, and the recommended recipe."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ HYPER_PARAMETERS = {
     "depth": pa.int64(),
     "lambda": pa.float64(),
 }
-"""Of Distill-CF, null for other methods; λ is the one that validation chose, and other methods have it, too."""
+"""The hyper-parameters of Distill-CF, null for other methods. But other methods have λ, too: validation chose it."""
 TRIALS_SCHEMA = pa.schema(
     [
         ("trial", pa.string()),  # its name; a trial with several learners has a row for each
         ("method", pa.string()),  # a `Method`, or ALL_USERS
         ("learner", pa.string()),
-        ("budget", pa.int64()),  # of ALL_USERS: the number of training users
+        ("budget", pa.int64()),  # for ALL_USERS, the number of training users
         ("noise", pa.float64()),  # false train interactions for each true one
         ("seed", pa.int64()),
-        ("status", pa.string()),  # done, stopped (by the scheduler, hopeless) or failed
-        ("reason", pa.string()),  # why it failed
-        ("chosen", pa.bool_()),  # whether validation chose its hyper-parameters: only then is it tested
+        ("status", pa.string()),  # done, stopped (by the scheduler, as hopeless) or failed
+        ("reason", pa.string()),  # the reason why it failed
+        ("chosen", pa.bool_()),  # whether validation chose its hyper-parameters; only then is it tested
         *HYPER_PARAMETERS.items(),
-        ("steps", pa.int64()),  # of Distill-CF
-        ("seconds", pa.float64()),  # to make the summary
-        ("training_seconds", pa.float64()),  # to train the learner on it (or on all users), hyper-parameters known
-        ("interactions", pa.int64()),  # weights that are not zero, in what the learner is trained on
-        ("bytes", pa.int64()),  # of these, as Parquet
+        ("steps", pa.int64()),  # the steps of Distill-CF
+        ("seconds", pa.float64()),  # the time to make the summary
+        ("training_seconds", pa.float64()),  # the time to train the learner on it (or all users), all settings known
+        ("interactions", pa.int64()),  # non-zero weights in the learner's training data
+        ("bytes", pa.int64()),  # their size as Parquet
         *((f"validation {name}", pa.float64()) for name in METRICS),  # percentages; AUC in 0 … 1
         *((f"test {name}", pa.float64()) for name in METRICS),
     ]
@@ -53,7 +53,7 @@ TRIALS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Point:
-    """The chosen trials of one method, learner, budget and noise rate: one for each seed."""
+    """The chosen trials of one method, learner, budget and noise rate, one for each seed."""
 
     method: str
     learner: str
@@ -63,38 +63,39 @@ class Point:
     """Rows of the table of trials."""
 
     def mean(self, column: str) -> float:
+        """Return the mean over seeds."""
         return statistics.fmean(trial[column] for trial in self.trials)
 
     def spread(self, column: str) -> float:
-        """The standard deviation over seeds; 0 where there is one seed."""
+        """Return the standard deviation over seeds, 0 if there is one seed."""
         values = [trial[column] for trial in self.trials]
         return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a report shows."""
+    """Everything that a report shows."""
 
     trials: pa.Table
-    """As TRIALS_SCHEMA says."""
+    """The table of trials, as TRIALS_SCHEMA says."""
     select: str
-    """The metric that chooses on validation, and by which quality is shown."""
+    """The metric that chooses on validation. The report shows quality by it."""
     target: float
-    """The share of full-data quality that a recipe has to reach, such as 0.96."""
+    """The fraction of full-data quality that a recipe has to reach, such as 0.96."""
     dataset: Mapping[str, Any]
-    """Name → value: where it lies, users, items, train interactions, fingerprint."""
+    """Name → value: address, users, items, train interactions, fingerprint."""
     config: Mapping[str, Any]
-    """The options of the sweep."""
+    """The settings of the sweep."""
     versions: Mapping[str, str]
     """Package → version."""
     seconds: float
-    """Of the whole sweep."""
+    """The seconds that the whole sweep took."""
     history: pa.Table = field(default_factory=lambda: pa.table({}))
     """Every validation: trial, step, lambda and metrics."""
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
-        """Sorted by method, learner, noise and budget; the reference (ALL_USERS) among them."""
+        """All points, sorted by method, learner, noise and budget. The reference (ALL_USERS) is among them."""
         groups: dict[tuple[str, str, float, int], list[Mapping[str, Any]]] = defaultdict(list)
         for trial in self.trials.to_pylist():
             if trial["status"] == "done" and trial["chosen"]:
@@ -105,23 +106,26 @@ class Findings:
         )
 
     def curve(self, method: str, learner: str, *, noise: float = 0.0) -> list[Point]:
-        """The points of one line of the quality–budget figure, by budget."""
+        """Return the points of one line of the quality–budget figure, by budget."""
         return [
             point for point in self.points if (point.method, point.learner, point.noise) == (method, learner, noise)
         ]
 
     def reference(self, learner: str, *, noise: float = 0.0) -> Point | None:
-        """The learner on all users; None where that failed."""
+        """Return the point of the learner on all users; None if that failed."""
         (*_, found) = [None, *self.curve(ALL_USERS, learner, noise=noise)]
         return found
 
     def curves(self, learner: str) -> dict[str, list[Point]]:
-        """Method → its points without noise, by budget; without the reference."""
+        """Return method → its points without noise, by budget. The reference is not among them."""
         found = {method: self.curve(method, learner) for method in self._methods if method != ALL_USERS}
         return {method: points for method, points in found.items() if points}
 
     def noise_curves(self, learner: str) -> dict[str, list[Point]]:
-        """Method → its points by noise rate, at `noise_budget`; the reference last. Empty where there is one rate."""
+        """Return method → its points by noise rate, at `noise_budget`. The reference is last.
+
+        The result is empty if there is one rate.
+        """
         found = {
             method: [
                 point
@@ -141,9 +145,9 @@ class Findings:
         return self.recipe.budget if self.recipe and self.recipe.budget in tried else max(tried, default=None)
 
     def kept(self, point: Point) -> tuple[float, float] | None:
-        """The share of its own test quality without noise that a point has: mean and spread over seeds.
+        """Return the fraction of its own test quality without noise that a point has: mean and spread over seeds.
 
-        None where there is no such point without noise, or none of that quality.
+        Return None if there is no such point without noise, or if its quality is 0.
         """
         column = f"test {self.select}"
         for clean in self.curve(point.method, point.learner):
@@ -154,7 +158,7 @@ class Findings:
 
     @cached_property
     def _methods(self) -> list[str]:
-        """Those that have points: Distill-CF first, the reference last."""
+        """The methods that have points: Distill-CF first, the reference last."""
         order = {method: rank for rank, method in enumerate((*Method, "", ALL_USERS))}
         return sorted(
             {point.method for point in self.points}, key=lambda method: (order.get(method, len(Method)), method)
@@ -167,20 +171,23 @@ class Findings:
 
     @property
     def learners(self) -> list[str]:
-        """Those that have points, as the sweep names them."""
+        """The learners that have points, in the sweep's order."""
         found = {point.learner for point in self.points}
         return [learner for learner in self.config["learners"] if learner in found]
 
     def share(self, point: Point) -> float | None:
-        """Test quality as a part of that of the same learner on all users, without noise; None where that is none."""
+        """Return test quality as a fraction of the same learner's on all users without noise.
+
+        Return None if there is no such reference, or if its quality is 0.
+        """
         full, column = self.reference(point.learner), f"test {self.select}"
         return point.mean(column) / full.mean(column) if full and full.mean(column) else None
 
     @cached_property
     def recipe(self) -> Point | None:
-        """The smallest budget of Distill-CF that reaches the target; where none does, the best point of it.
+        """The point of Distill-CF with the smallest budget that reaches the target. If none does, it is the best point.
 
-        Validation decides, as it does about hyper-parameters; the test part only reports.
+        Validation decides, as it does about hyper-parameters. The test part only reports.
         """
         column = f"validation {self.select}"
         curve, full = self.curve(Method.DISTILL_CF, self.learner), self.reference(self.learner)

@@ -18,7 +18,7 @@ from infrec.pipeline.report.wording import SPACE, as_bytes, as_number, as_plain,
 
 @dataclass(frozen=True)
 class Column:
-    """Of the table of trials."""
+    """A column of the table of trials."""
 
     key: str
     title: str
@@ -27,7 +27,7 @@ class Column:
 
 
 def report_html(findings: Findings) -> str:
-    """The whole page. All that comes from findings is escaped."""
+    """Return the whole page. Everything that comes from the findings is escaped."""
     environment = Environment(
         loader=PackageLoader("infrec.pipeline.report", "."),
         autoescape=True,
@@ -56,7 +56,7 @@ def report_html(findings: Findings) -> str:
 
 
 def _facts(findings: Findings) -> Iterator[tuple[str, str]]:
-    """The recipe in numbers: what is large, and what stands below it."""
+    """Yield the recipe in numbers: a large figure, and the words below it."""
     point = findings.recipe
     full = findings.reference(point.learner) if point else None
     if point is None or full is None:

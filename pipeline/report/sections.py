@@ -1,4 +1,4 @@
-"""The figures of a report with their words and numbers: what stands beside a drawing, and for whom it is not enough."""
+"""The figures of a report with their words and numbers, also for readers to whom the drawing is not enough."""
 
 from __future__ import annotations
 
@@ -23,33 +23,35 @@ class Cell:
 
 
 Row = tuple[str, Sequence[Cell | None]]
-"""Title and cells; a single cell stands for all columns."""
+"""A title and its cells. A single cell stands for all columns."""
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a figure shows, as a table: a column for each line, a row for each place on the axis."""
+    """The numbers of a figure as a table: a column for each line, a row for each place on the axis."""
 
     caption: str
     axis: str
     columns: Sequence[str]
     groups: Mapping[str, Sequence[Row]]
-    """By the name of a learner."""
+    """Name of a learner → its rows."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """What is written at a figure."""
+    """The text beside a figure."""
 
     title: str
     caption: str
     description: str
-    """For those who do not see it."""
+    """A description for those who do not see the figure."""
     numbers: Numbers | None = None
 
 
 @dataclass(frozen=True)
 class Section:
+    """A section of the page: a figure with its words."""
+
     name: str
     words: Words
     drawings: Mapping[str, Markup]
@@ -57,7 +59,7 @@ class Section:
 
 
 def sections(findings: Findings) -> Iterator[Section]:
-    """Those for which the sweep has something."""
+    """Yield the sections for which the sweep has something."""
     for name, figure in FIGURES.items():
         drawings = {}
         for board in Artboard:
@@ -69,7 +71,7 @@ def sections(findings: Findings) -> Iterator[Section]:
 
 
 def _inline(svg: bytes, label: str) -> Markup:
-    """A drawing within a page, where ids of several drawings must differ. matplotlib escapes what it writes."""
+    """Return a drawing for use in a page, where ids of several drawings must differ. Matplotlib escapes its text."""
     text = svg.decode()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     return Markup(re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{label}-", text))
@@ -155,7 +157,7 @@ _WORDS: Mapping[str, Callable[[Findings], Words]] = {
 
 
 def _by_budget(findings: Findings, cell: Callable[[Point], Cell], caption: str) -> Numbers:
-    """A column for each method; the reference in a row of its own."""
+    """Return the numbers with a column for each method. The reference has a row of its own."""
     curves = {learner: findings.curves(learner) for learner in findings.learners}
     methods = _methods(curves)
     groups: dict[str, list[Row]] = {}

@@ -1,7 +1,8 @@
 """Where bytes live: files on local disks and object stores, and artefacts, which are whole or absent.
 
-`location` is an address, `artefact` reads and `writer` publishes, `tensors` are dense arrays in files. `versions`
-names one of several as current, `lock` lets one run at a time change them. `errors` are what the user can mend.
+`location` has the address of a file or directory. `artefact` reads artefacts and `writer` publishes them. `tensors`
+keeps dense arrays in files. `versions` names one of several versions as the current one, and `lock` lets one run at a
+time change them. `errors` has the errors that the user can mend.
 """
 
 from infrec.pipeline.storage.artefact import MANIFEST, Artefact, FileRecord, Kind, Manifest, fingerprint, parquet_bytes

@@ -1,9 +1,10 @@
 """Artefacts: directories that are either whole or absent, described by a manifest that is written last.
 
-A dataset, a model, a summary, a recommendation table, a sweep. Writers fill a staging directory beside the target and
-publish it by rename (object stores, which cannot rename: by copies within the store, the manifest last). Readers open
-the manifest first and refuse a file that does not match it, naming the file. A killed writer leaves only a staging
-directory, which no reader accepts and which the same command, run again, continues from.
+An artefact is a dataset, a model, a summary, a set of recommendations, a sweep or a synthetic log. A writer fills a
+staging directory beside the target and publishes it by a rename. An object store cannot rename: there the writer copies
+the files within the store, the manifest last. A reader opens the manifest first. It refuses a file that does not match
+the manifest, and names that file. A killed writer leaves only a staging directory. No reader accepts it, and the same
+command, run again, continues from it.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from infrec.pipeline.storage.errors import InputError
 from infrec.pipeline.storage.location import Location
 from infrec.pipeline.storage.versions import VERSIONS, current_version
 
-FORMAT_VERSION = 2  # 2: a dataset may have additions
+FORMAT_VERSION = 2  # since version 2 a dataset may have additions
 MANIFEST = "manifest.json"
 
 
 class Kind(StrEnum):
+    """The kinds of artefact, by their names in manifests and messages."""
+
     DATASET = "dataset"
     MODEL = "model"
     SUMMARY = "summary"
@@ -37,36 +40,38 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What the manifest says of one file, so that a changed byte is found by whoever reads it."""
+    """The manifest's record of one file: its size in bytes and its SHA-256, by which readers find a changed byte."""
 
     size: int
     sha256: str
 
     @classmethod
     def of(cls, content: bytes | pa.Buffer) -> FileRecord:
+        """Return the record of a file with this content."""
         view = memoryview(content)
         return cls(size=view.nbytes, sha256=hashlib.sha256(view).hexdigest())
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artefact is and how it came to be."""
+    """The description of an artefact: its kind, how it was made, and its files."""
 
     kind: Kind
     config: Mapping[str, Any]
-    """The options that made it: enough to make it again."""
+    """The options that the artefact was made with. They are enough to make it again."""
     inputs: Mapping[str, str]
-    """Name → fingerprint of everything that it was made from."""
+    """The fingerprint of everything that the artefact was made from, by name."""
     counts: Mapping[str, Any]
-    """Rows, users, items, what was dropped and why."""
+    """The counts of rows, users and items, and how much was dropped for which reason."""
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     version: int = FORMAT_VERSION
 
     def fingerprint(self) -> str:
-        """A digest of the artefact's content: equal if and only if kind, config, inputs and all bytes are."""
+        """Return a digest. Two digests are equal if and only if kind, config, inputs and all bytes are equal."""
         return hashlib.sha256(self._canonical().encode()).hexdigest()
 
     def to_json(self) -> bytes:
+        """Return the content of the manifest's file: JSON that includes the fingerprint."""
         body = json.loads(self._canonical())
         return json.dumps({**body, "fingerprint": self.fingerprint()}, indent=1, ensure_ascii=False).encode()
 
@@ -75,6 +80,10 @@ class Manifest:
 
     @classmethod
     def from_json(cls, content: bytes, *, where: str) -> Manifest:
+        """Read the content of a manifest's file. The messages call the artefact `where`.
+
+        Raises `InputError` where the manifest is damaged or newer than this code.
+        """
         try:
             body = json.loads(content)
             version = body["version"]
@@ -97,17 +106,18 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A published artefact, open for reading. Picklable: remote actors read the files that they need."""
+    """A published artefact, open for reading. It can be pickled: remote actors read the files that they need."""
 
     location: Location
     manifest: Manifest
 
     @classmethod
     def open(cls, uri: str | Location, *kinds: Kind) -> Artefact:
-        """Open the artefact at `uri`, which is of one of these kinds; in a state of resummarizations, the current one.
+        """Open the artefact at `uri`, which must be of one of `kinds`.
 
-        Raises `InputError` where there is none, where its manifest is damaged, of another kind or newer than this
-        code, or where a file is missing or of another size. Checksums are verified as files are read.
+        If `uri` is a state of nightly runs, this opens the dataset or the summary of its current version. Raises
+        `InputError` where there is no artefact; where its manifest is damaged, of another kind or newer than this code;
+        and where a file is missing or has another size. Checksums are verified as files are read.
         """
         location, kind = _in_state(Location.of(uri), kinds), " or ".join(kinds)
         if not location.exists():
@@ -126,20 +136,20 @@ class Artefact:
         return cls(location, manifest)
 
     def read(self, name: str) -> pa.Buffer:
-        """The bytes of one file (memory-mapped where local), after its checksum was found right."""
+        """Return the bytes of one file, memory-mapped where it is local. Raises `InputError` for a wrong checksum."""
         content = (self.location / name).read()
         if FileRecord.of(content) != self.manifest.files[name]:
             raise InputError(f"{self.location / name} is damaged: its checksum is not the manifest's.")
         return content
 
     def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """One Parquet file of the artefact as a table."""
-        # Not `pq.read_table`: that loads pyarrow.dataset and, with it, pandas, which actors have no use for
+        """Return one Parquet file as a table with these columns (None: all). Raises `InputError` as `read` does."""
+        # `pq.read_table` would load pyarrow.dataset and, with it, pandas, which actors do not need
         return pq.ParquetFile(pa.BufferReader(self.read(name))).read(columns=columns)
 
 
 def _in_state(location: Location, kinds: tuple[Kind, ...]) -> Location:
-    """The dataset or the summary of the current version, if there is a state at `location`; else `location`."""
+    """Return the place of the current version's dataset or summary if `location` is a state, else `location`."""
     kind = next((kind for kind in kinds if kind in (Kind.DATASET, Kind.SUMMARY)), None)
     if kind is None or (location / MANIFEST).exists():
         return location
@@ -148,9 +158,10 @@ def _in_state(location: Location, kinds: tuple[Kind, ...]) -> Location:
 
 
 def parquet_bytes(table: pa.Table, *, dictionaries: bool | list[str] = True) -> pa.Buffer:
-    """The table as one Parquet file: zstd, no timestamps or paths within, so equal tables give equal bytes.
+    """Return the table as one Parquet file, compressed with zstd.
 
-    `dictionaries` names the columns whose values repeat themselves, where it is known which do not.
+    The file holds no timestamps and no paths, so equal tables give equal bytes. `dictionaries` names the columns whose
+    values repeat, where the caller knows which do not.
     """
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", use_dictionary=dictionaries)
@@ -158,5 +169,5 @@ def parquet_bytes(table: pa.Table, *, dictionaries: bool | list[str] = True) -> 
 
 
 def fingerprint(parts: Iterable[Any]) -> str:
-    """A digest of a sequence of JSON-able values, for naming what something was made from."""
+    """Return a digest of a sequence of values that JSON can hold. It names what something was made from."""
     return hashlib.sha256(json.dumps(list(parts), default=str).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Where bytes live: one address type for local directories and object stores, with whole-or-absent writes."""
+"""Addresses: one type for local paths and object stores. A file that is written there is whole or absent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infrec.pipeline.storage.errors import InputError
 
 @dataclass(frozen=True)
 class Location:
-    """A directory or file on a `pyarrow.fs` filesystem. Picklable, so that remote tasks can be handed one.
+    """A directory or file on a `pyarrow.fs` filesystem. It can be pickled, so remote tasks can take one.
 
     >>> (Location.of("/data/logs") / "part-0.parquet").path
     '/data/logs/part-0.parquet'
@@ -30,7 +30,10 @@ class Location:
 
     @classmethod
     def of(cls, uri: str | os.PathLike[str] | Location) -> Location:
-        """The location of a local path (made absolute) or of a `scheme://` URI (s3, gs, hdfs, file)."""
+        """Return the location of a local path (made absolute) or of a `scheme://` URI (s3, gs, hdfs, file).
+
+        Raises `InputError` for a URI that pyarrow cannot read.
+        """
         if isinstance(uri, Location):
             return uri
         text = os.fspath(uri)
@@ -70,7 +73,7 @@ class Location:
         return bool(self.info().type == pafs.FileType.Directory)
 
     def files(self) -> list[Location]:
-        """Every file below this directory, sorted by path; empty where there is no such directory."""
+        """Return every file below this directory, sorted by path. Without such a directory the list is empty."""
         selector = pafs.FileSelector(self.path, recursive=True, allow_not_found=True)
         found = self.filesystem.get_file_info(selector)
         return [
@@ -80,11 +83,11 @@ class Location:
         ]
 
     def free(self) -> int | None:
-        """Bytes free on the disk of this existing directory; None on an object store, which has room."""
+        """Return the free bytes on the disk of this existing directory. None: an object store, which has room."""
         return int(psutil.disk_usage(self.path).free) if self.is_local else None
 
     def read(self) -> pa.Buffer:
-        """The file's bytes: memory-mapped where the file is local, downloaded where it is not."""
+        """Return the file's bytes: memory-mapped where the file is local, downloaded where it is not."""
         if self.is_local:
             with pa.memory_map(self.path) as source:
                 return source.read_buffer()
@@ -92,13 +95,13 @@ class Location:
             return source.read_buffer()
 
     def write(self, content: bytes | pa.Buffer) -> None:
-        """Write the file so that a reader sees all of it or none."""
+        """Write the file so that a reader sees all of it or nothing."""
         with self.stream() as sink:
             sink.write(content)
 
     @contextmanager
     def stream(self) -> Iterator[Any]:
-        """Write the file piece by piece; a reader sees it, whole, once the block has ended without error."""
+        """Write the file bit by bit. A reader sees it, whole, once the block has ended without an error."""
         if not self.is_local:  # an object appears under its name only once it is complete
             with self.filesystem.open_output_stream(self.path) as sink:
                 yield sink
@@ -114,7 +117,7 @@ class Location:
             temporary.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the file or the whole directory; nothing happens where there is none."""
+        """Remove the file or the whole directory. Nothing happens where there is none."""
         kind = self.info().type
         if kind == pafs.FileType.Directory:
             self.filesystem.delete_dir(self.path)
@@ -122,15 +125,18 @@ class Location:
             self.filesystem.delete_file(self.path)
 
     def move(self, target: Location) -> None:
-        """Rename the file or directory."""
+        """Rename the file or directory to `target`."""
         self.filesystem.move(self.path, target.path)
 
     def link(self, target: Location) -> None:
-        """Let the file, which nobody changes, be at `target` as well: where it can be, without copying its bytes."""
+        """Let the file be at `target` as well, without copying its bytes where that is possible.
+
+        Nobody may change the file afterwards, since the two may share their bytes.
+        """
         target.remove()
         if self.is_local and target.is_local:
             Path(target.path).parent.mkdir(parents=True, exist_ok=True)
-            with suppress(OSError):  # another disk, or one without hard links
+            with suppress(OSError):  # the target is on another disk, or on one without hard links
                 os.link(self.path, target.path)
                 return
         if self.filesystem.equals(target.filesystem):
@@ -139,5 +145,5 @@ class Location:
             target.write(self.read())
 
     def copy(self, target: Location) -> None:
-        """Copy the file within its filesystem, without the bytes passing through here."""
+        """Copy the file within its filesystem. The bytes do not pass through this process."""
         self.filesystem.copy_file(self.path, target.path)

@@ -1,12 +1,13 @@
-"""Who may change a state: one run at a time, by a lock file that names its owner and when it expires.
+"""The lock of a state. It lets one run at a time change the state. A lock file names the owner and when it expires.
 
-The owner renews the lock while it lives. One whose process is gone from this machine, or that was not renewed in time,
-is dead, and the next run takes over. A run that lost its lock (a suspended machine) finds out before it publishes.
+The owner renews the lock while it lives. An owner is dead if its process is gone from this machine, or if it did not
+renew the lock in time. Then the next run takes the lock over. A run that lost its lock, say on a machine that was
+suspended, finds this out before it publishes.
 
-On a file system that processes lock files of (local ones, NFS with locking) two runs can never both hold the lock: to
-look at it and to write it is one step, under `flock`. An object store has no such step: there a run writes its name,
-waits for a moment and looks whose name stands there. Of two that begin at the same time the later writer wins, unless
-its write takes longer than that moment.
+On a file system on which processes can lock files (a local one, or NFS with locking), two runs can never both hold the
+lock: a run looks at it and writes it in one step, under `flock`. An object store has no such step. There a run writes
+its name, waits for a moment and looks whose name the file holds. If two runs begin at the same time, the later writer
+wins, unless its write takes longer than that moment.
 """
 
 from __future__ import annotations
@@ -31,28 +32,29 @@ from infrec.pipeline.storage.location import Location
 
 LOCK, GUARD = "lock", ".lock.guard"
 EXPIRES_SECONDS = 600.0
-"""More than the clocks of machines that share a state differ, less than from one scheduled run to the next."""
+"""A lock expires so long after its last renewal. This is more than the clocks of machines that share a state differ,
+and less than the time between two scheduled runs."""
 _RENEWALS = 5
-"""In the time after which the lock would expire: some may fail."""
+"""The number of renewals in the time after which the lock would expire. Some of them may fail."""
 _MOMENT_SECONDS = 2.0
-"""In which a write to an object store is through and seen by all."""
+"""Within this time a write to an object store is done, and everyone sees it."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """What a lock file says."""
+    """The content of a lock file: the run that holds the lock."""
 
     run: str
     nonce: str
-    """Tells runs of the same id apart."""
+    """A text that tells apart runs of the same id."""
     host: str
     machine: str
-    """Tells machines and containers of the same name apart."""
+    """A text that tells apart machines and containers of the same host name."""
     pid: int
     process_started: float
-    """When the process began: its number is given to another one some day."""
+    """The time at which the process began. The system may give its number to another process later."""
     expires: float
-    """Seconds since 1970."""
+    """The time at which the lock expires, in seconds since 1970."""
 
     @classmethod
     def this_process(cls, run: str, seconds: float, nonce: str = "") -> Self:
@@ -60,6 +62,7 @@ class Owner:
         return cls(run, nonce, socket.gethostname(), _machine(), os.getpid(), started, time.time() + seconds)
 
     def is_dead(self) -> bool:
+        """Return whether the lock has expired, or the process ran on this machine and is gone."""
         if self.expires < time.time():
             return True
         if self.machine != _machine():
@@ -75,7 +78,11 @@ class Owner:
 
 @contextmanager
 def hold(folder: Location, run: str, *, seconds: float = EXPIRES_SECONDS) -> Iterator[Lock]:
-    """Have the lock of `folder` within the block; raises `Busy` where a living run has it."""
+    """Hold the lock of the state at `folder` within the block, for the run with the id `run`.
+
+    The lock is renewed as long as the block lasts; it expires `seconds` after its last renewal. Raises `Busy` where a
+    living run holds it.
+    """
     lock = Lock(folder, run, seconds)
     lock.acquire()
     ended = threading.Event()
@@ -90,15 +97,16 @@ def hold(folder: Location, run: str, *, seconds: float = EXPIRES_SECONDS) -> Ite
 
 
 class Lock:
-    """The lock of a state, in the hands of one run."""
+    """The lock of a state, for one run. `hold` makes it."""
 
     def __init__(self, folder: Location, run: str, seconds: float) -> None:
         self.taken_from: Owner | None = None
-        """The dead run that had it."""
+        """The dead run from which this run took the lock over, if there was one."""
         self._folder, self._file = folder, folder / LOCK
         self._run, self._nonce, self._seconds = run, uuid.uuid4().hex, seconds
 
     def acquire(self) -> None:
+        """Take the lock. Raises `Busy` where a living run holds it."""
         with self._alone():
             owner = self._owner()
             if owner and not owner.is_dead():
@@ -110,21 +118,22 @@ class Lock:
             self._require_ownership()
 
     def renew_until(self, ended: threading.Event) -> None:
-        """Put the expiry off again and again."""
+        """Renew the lock at intervals, until `ended` is set or another run has taken the lock over."""
         while not ended.wait(self._seconds / _RENEWALS):
-            with suppress(OSError), self._alone():  # the next one may do
+            with suppress(OSError), self._alone():  # the next renewal may succeed
                 if not self._is_ours():
                     return
                 self._write()
 
     @contextmanager
     def ours(self) -> Iterator[None]:
-        """A block, to be short, in which nobody takes the lock over. Raises `Busy` if someone did before."""
+        """Keep other runs from taking the lock over in this block, which must be short. Raises `Busy` if one did."""
         with self._alone():
             self._require_ownership()
             yield
 
     def release(self) -> None:
+        """Remove the lock file, unless another run has taken the lock over."""
         with self._alone():
             if self._is_ours():
                 self._file.remove()
@@ -144,7 +153,7 @@ class Lock:
             return None
         try:
             return Owner(**json.loads(self._file.read().to_pybytes()))
-        except (ValueError, TypeError, OSError):  # no lock file, or removed since
+        except (ValueError, TypeError, OSError):  # it is no lock file, or it was removed just now
             return None
 
     def _write(self) -> None:
@@ -152,7 +161,10 @@ class Lock:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """No other process of this file system is within this block. Its end frees the guard, if by death."""
+        """Keep all other processes of this file system out of this block; object stores cannot.
+
+        The guard is freed when the block ends, even if the process dies.
+        """
         if not self._folder.is_local:
             yield
             return
@@ -164,7 +176,7 @@ class Lock:
 
 
 def _machine() -> str:
-    """The boot and the process namespace (Linux; elsewhere the name): what process numbers mean something within."""
+    """Return the scope in which process numbers are unique: on Linux boot and process namespace, else the host name."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"

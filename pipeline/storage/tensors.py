@@ -1,4 +1,4 @@
-"""Dense arrays in files: one Arrow tensor message each, memory-mapped where the file is local."""
+"""Dense arrays in files: each file is one Arrow tensor message, memory-mapped where the file is local."""
 
 from __future__ import annotations
 
@@ -13,41 +13,49 @@ from infrec.pipeline.storage.artefact import Artefact
 
 
 def tensor_bytes(array: np.ndarray) -> pa.Buffer:
-    """A dense array as one Arrow tensor message."""
+    """Return a dense array as one Arrow tensor message."""
     sink = pa.BufferOutputStream()
     pa.ipc.write_tensor(pa.Tensor.from_numpy(np.ascontiguousarray(array)), sink)
     return sink.getvalue()
 
 
 def read_tensors(artefact: Artefact, stem: str) -> Iterator[np.ndarray]:
-    """The arrays `stem-00000.arrow`, `stem-00001.arrow`, …: read-only, memory-mapped where the artefact is local."""
+    """Yield the arrays in the files `stem-00000.arrow`, `stem-00001.arrow`, … of the artefact.
+
+    They are read-only, and memory-mapped where the artefact is local. Raises `InputError` for a damaged file.
+    """
     for name in sorted(artefact.manifest.files):
         if name.startswith(f"{stem}-"):
             yield read_tensor(artefact, name)
 
 
 def read_tensor(artefact: Artefact, name: str) -> np.ndarray:
-    """One array that `tensor_bytes` wrote: read-only, memory-mapped where the artefact is local."""
+    """Return the array in one file of the artefact that holds `tensor_bytes`.
+
+    It is read-only, and memory-mapped where the artefact is local. Raises `InputError` for a damaged file.
+    """
     return tensor_of(artefact.read(name))
 
 
 def tensor_of(content: pa.Buffer) -> np.ndarray:
-    """The array in one Arrow tensor message; what follows the message is ignored."""
+    """Return the array in one Arrow tensor message. Bytes after the message are ignored."""
     array: np.ndarray = pa.ipc.read_tensor(pa.BufferReader(content)).to_numpy()
     return array
 
 
 def tensor_name(stem: str, index: int) -> str:
+    """Return the name of the file of one array."""
     return f"{stem}-{index:05d}.arrow"
 
 
 def tile_name(stem: str, i: int, j: int) -> str:
+    """Return the name of the file of the tile (i, j)."""
     return f"{stem}-{i:05d}-{j:05d}.arrow"
 
 
 @dataclass(frozen=True)
 class StoredTiles:
-    """The lower tiles of a matrix in files: each is read when it is asked for, and held by nobody."""
+    """The lower tiles of a matrix, in files. Each is read when it is asked for, and is not kept in memory."""
 
     tile: Callable[[int, int], Tile]
 
@@ -56,7 +64,10 @@ class StoredTiles:
 
 
 def stored_tiles(artefact: Artefact, stem: str) -> StoredTiles:
-    """The tiles that lie in the files of an artefact; a file's checksum is verified when it is first read."""
+    """Return the lower tiles of the matrix `stem` in the files of an artefact.
+
+    A file's checksum is verified when it is first read; if it is wrong, that read raises `InputError`.
+    """
     verified: set[str] = set()
 
     def tile(i: int, j: int) -> Tile:

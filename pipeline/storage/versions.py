@@ -1,4 +1,4 @@
-"""Versions of something of which one is current: a pointer file names it, and is replaced as a whole.
+"""Versions, one of which is current. A pointer file names the current version, and is replaced as a whole.
 
 current            {"version": "000007"}
 versions/000007/   the version
@@ -15,7 +15,7 @@ CURRENT, VERSIONS = "current", "versions"
 
 
 def current_version(root: Location) -> str | None:
-    """The version that the pointer below `root` names; None where there is no pointer.
+    """Return the version that the pointer below `root` names, or None where there is no pointer.
 
     Raises `InputError` where the pointer is damaged.
     """
@@ -32,5 +32,5 @@ def current_version(root: Location) -> str | None:
 
 
 def make_current(root: Location, name: str) -> None:
-    """Let the pointer below `root` name this version."""
+    """Write the pointer below `root`, so that the version `name` is current."""
     (root / CURRENT).write(json.dumps({"version": name}).encode())

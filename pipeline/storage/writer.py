@@ -1,4 +1,4 @@
-"""Writing artefacts: a staging directory beside the target is filled, and published whole."""
+"""The writer of artefacts. It fills a staging directory beside the target, and publishes it whole."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ WORK = "_work"
 
 
 class ArtefactWriter:
-    """Fills a staging directory beside the target, and publishes it whole.
+    """The writer of one artefact. It fills a staging directory beside the target, and publishes it whole.
 
-    `purpose` says what is being made (config and input fingerprints): a staging directory left by a killed run of the
-    same purpose is continued. Any other one is emptied first, or refused with `keep_unfinished`, where it took long
-    to fill.
+    `purpose` describes the artefact: config and input fingerprints. If a killed run of the same purpose left a staging
+    directory, the writer continues it. It empties any other one. But with `keep_unfinished`, for staging directories
+    that took long to fill, and without `overwrite` it raises `InputError` instead. It also raises `InputError` where
+    the target exists, unless that is an empty directory, or `overwrite` is given and it is an artefact of this kind.
     """
 
     def __init__(
@@ -47,25 +48,28 @@ class ArtefactWriter:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # The same command would end here again: nothing is worth continuing, but what an earlier run got further with
+        # The same command would end here again, so the files of this run are of no use. But if it continued an earlier
+        # run, that one may have got further, and the files stay
         if isinstance(error, InputError) and not isinstance(error, Diverged) and not self._goes_on:
             self.staging.remove()
 
     @property
     def work(self) -> Location:
-        """For intermediate files: kept while the job is unfinished, never published."""
+        """The place for intermediate files. They are kept while the job is unfinished, and never published."""
         return self.staging / WORK
 
     def room(self) -> int | None:
-        """Bytes that may lie in the staging directory: those free and those there. None on an object store."""
+        """Return how many bytes the staging directory may hold: the free ones and its own. None: an object store."""
         free = self.staging.free()
         return None if free is None else free + sum(file.info().size for file in self.staging.files())
 
     def write(self, name: str, content: bytes | pa.Buffer) -> FileRecord:
+        """Write one file into the staging directory, and return its record for `publish`."""
         (self.staging / name).write(content)
         return FileRecord.of(content)
 
     def write_table(self, name: str, table: pa.Table) -> FileRecord:
+        """Write a table as one Parquet file, and return its record for `publish`."""
         return self.write(name, parquet_bytes(table))
 
     def publish(
@@ -76,7 +80,10 @@ class ArtefactWriter:
         counts: Mapping[str, Any],
         files: Mapping[str, FileRecord],
     ) -> Artefact:
-        """Write the manifest and let the artefact appear at its target, all at once."""
+        """Write the manifest and make the artefact appear at its target, all at once.
+
+        Raises `InputError` where something is at the target that must not be replaced.
+        """
         self._check_target()
         self.work.remove()
         manifest = Manifest(self.kind, config, inputs, counts, dict(sorted(files.items())))
@@ -88,7 +95,7 @@ class ArtefactWriter:
             self.staging.move(self.target)
             self._retired.remove()
         else:
-            (self.target / MANIFEST).remove()  # from here to the last line there is no artefact
+            (self.target / MANIFEST).remove()  # from here until the manifest is written there is no artefact
             self.target.remove()
             for name in manifest.files:
                 (self.staging / name).copy(self.target / name)
@@ -97,14 +104,14 @@ class ArtefactWriter:
         return Artefact(self.target, manifest)
 
     def _check_target(self) -> None:
-        """Refuse early what could not be published, and never remove what is not an artefact of this kind."""
+        """Refuse early a target that `publish` could not write to. Only an artefact of this kind is ever removed."""
         if not self.target.exists():
             return
         manifest = self.target / MANIFEST
         if self.target.is_directory() and not self.target.files():
             return
         if not self.target.is_local and self.staging.exists() and not manifest.exists():
-            return  # what our own publication, killed half-way, left in an object store
+            return  # our own publication was killed half-way and left this in an object store
         if not self._overwrite:
             raise InputError(f"{self.target} exists: choose another place, or replace it.", "out", "overwrite")
         found = None
@@ -114,7 +121,7 @@ class ArtefactWriter:
             raise InputError(f"{self.target} exists and is not a {self.kind}: it is not replaced.", "out", "overwrite")
 
     def _claim(self, purpose: Mapping[str, Any], *, keep_unfinished: bool) -> bool:
-        """Make the staging directory this run's; whether it goes on with what an earlier one left."""
+        """Make the staging directory this run's. Return whether the run continues what an earlier one left."""
         note = self.work / "purpose.json"
         ours = json.loads(json.dumps(purpose, default=str))
         if note.exists():
@@ -133,7 +140,7 @@ class ArtefactWriter:
 
 
 def unfinished(uri: str | Location) -> bool:
-    """Whether a run was killed that would have published something at `uri`."""
+    """Return whether a run was killed that would have published something at `uri`."""
     return _staging(Location.of(uri)).exists()
 
 
@@ -142,7 +149,10 @@ def _staging(target: Location) -> Location:
 
 
 def write_with_receipt(staging: Location, name: str, content: pa.Buffer, note: Mapping[str, Any]) -> FileRecord:
-    """Write a file of an unfinished artefact, then a receipt, with a JSON note, by which `finished` knows it again."""
+    """Write a file of an unfinished artefact, and then its receipt, by which `finished` recognises the file.
+
+    The receipt holds `note`, which must fit into JSON. Returns the file's record.
+    """
     file = FileRecord.of(content)
     (staging / name).write(content)
     (staging / WORK / f"{name}.json").write(json.dumps({"file": asdict(file), "note": note}).encode())
@@ -150,7 +160,10 @@ def write_with_receipt(staging: Location, name: str, content: pa.Buffer, note: M
 
 
 def finished(staging: Location, name: str) -> tuple[pa.Buffer, FileRecord, dict[str, Any]] | None:
-    """What `write_with_receipt` wrote in an earlier run, with its note, if the bytes are what its receipt says."""
+    """Return the content, record and note of a file that `write_with_receipt` wrote in an earlier run.
+
+    Return None where there is no such file, or where its bytes do not match its receipt.
+    """
     receipt = staging / WORK / f"{name}.json"
     if not (receipt.exists() and (staging / name).exists()):
         return None
@@ -163,6 +176,6 @@ def finished(staging: Location, name: str) -> tuple[pa.Buffer, FileRecord, dict[
 
 
 def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """The first entries that are not the same, as words."""
+    """Return the first entries that differ, at most three, as words."""
     names = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
     return ", ".join(f"{name} ({theirs.get(name)} there, {ours.get(name)} here)" for name in sorted(names)[:3])

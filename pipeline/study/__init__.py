@@ -1,6 +1,6 @@
-"""Sweeps: summaries of many budgets by several methods under Ray Tune, and how few synthetic users are enough.
+"""Sweeps: Ray Tune makes summaries of many budgets by several methods, to find how few synthetic users are enough.
 
-`config` says which trials there are, `space` what is searched, `placement` what a trial takes of a node. `bench` does
-one trial in one process, `tuning` many of them under Tune, `run` the whole sweep. Others import these modules by
-name: the process of a trial draws no figures, and so is spared Matplotlib.
+`config` defines the trials, `space` the hyper-parameters to search, and `placement` the resources that a trial takes on
+a node. `bench` does one trial in one process, `tuning` runs many of them under Tune, and `run` does the whole sweep.
+Other packages import these modules by name: the process of a trial draws no figures, so it need not load Matplotlib.
 """

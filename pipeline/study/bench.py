@@ -1,7 +1,7 @@
-"""One trial, in one process: make the summary, train the learners on it, judge them; what came of it lies in a file.
+"""One trial in one process: it makes the summary, trains the learners on it, judges them, and writes its outcome.
 
-Everything that a trial makes is in files under names of its own, whole or absent. Run again, it goes on from the
-summary's checkpoint, takes a summary that is there, and says again what it knows.
+Everything that a trial makes is in files under names of its own, which are whole or absent. A trial that runs again
+continues from the summary's checkpoint, takes a summary that is there, and reports known validations again.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from infrec.pipeline.study.space import parameters_of
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known of a trial that has ended."""
+    """The outcome of a trial that has ended."""
 
     rows: list[dict[str, Any]]
-    """Of the table of trials: one for each learner."""
+    """Rows of the table of trials, one for each learner."""
     history: list[dict[str, Any]]
-    """Its validations."""
+    """The validations of the trial."""
 
     @property
     def failed(self) -> bool:
@@ -47,25 +47,26 @@ class Outcome:
 
     @classmethod
     def read(cls, place: Location) -> Outcome | None:
+        """Return the outcome that was written at `place`; None if there is none."""
         return cls(**json.loads(place.read().to_pybytes())) if place.exists() else None
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where trials find their data and leave what they make. Picklable."""
+    """The place where trials find their data and leave their files. It can be pickled."""
 
     dataset: Dataset
     noisy: Mapping[tuple[float, int], Dataset]
     """(noise rate, seed) → the dataset with that noise."""
     work: Location
     solver: Solver
-    """Of the ∞-AE on all users."""
+    """The solver of the ∞-AE on all users."""
     search: Search
-    """Of the same."""
+    """The search for the λ of the ∞-AE on all users."""
     learners: tuple[Learner, ...]
 
     def place_of(self, trial: Trial) -> Location:
-        """Where the trial's outcome lies, once it has ended."""
+        """Return the place of the trial's outcome. The file exists once the trial has ended."""
         return self.work / ("tested" if trial.chosen else "searched") / f"{trial.name}.json"
 
     def summary_of(self, trial: Trial) -> Location:
@@ -75,7 +76,10 @@ class Bench:
         return self.noisy[trial.noise, trial.seed] if trial.noise else self.dataset
 
     def run(self, trial: Trial, on_validation: OnValidation = ignored) -> Outcome:
-        """The outcome, from its file where it is known. What goes wrong is an outcome, too."""
+        """Return the outcome of a trial, from its file if it is known. A failure is an outcome, too.
+
+        `on_validation` is called for every validation, and for the known ones again.
+        """
         known = Outcome.read(self.place_of(trial))
         if known:
             for row in known.history:
@@ -83,7 +87,7 @@ class Bench:
             return known
         try:
             outcome = self._all_users(trial) if trial.method == ALL_USERS else self._summary(trial, on_validation)
-        except Exception as error:  # whatever it is, the other trials go on and the report says it
+        except Exception as error:  # whatever it is, the other trials continue and the report shows it
             outcome = failed(trial, self.learners, _sentence(error))
         outcome.write(self.place_of(trial))
         return outcome
@@ -95,7 +99,7 @@ class Bench:
             clock.note()
             on_validation(row)
 
-        if location.exists():  # made by a search that has just chosen it, or before a kill
+        if location.exists():  # a search made it and then chose it, or a killed run made it
             summary, seconds = Artefact.open(location, Kind.SUMMARY), clock.before
             for row in summary.table(HISTORY).to_pylist():
                 on_validation(row)
@@ -121,12 +125,12 @@ class Bench:
         return Outcome(rows, [{"trial": trial.name, **row} for row in history])
 
     def _learned(self, trial: Trial, learner: Learner, summary: Artefact, made_in: float) -> dict[str, Any]:
-        """Metrics of a learner on the summary's users, and the time to train it on them."""
+        """Return the metrics of a learner on the summary's users, and the seconds to train it on them."""
         if learner == Learner.INFINITE_AE:
             config, users = summary.manifest.config, summary_matrix(summary)
             ntk, lam = NTK(**config["ntk"]), config["lambda"]
-            solve_summary(ntk, users, lam)  # compiles
-            # So short that another process may take longer than it does: the best of three
+            solve_summary(ntk, users, lam)  # this call compiles
+            # The solve is so short that another process may delay it by more than it takes: take the best of three
             seconds = min(_seconds(lambda: solve_summary(ntk, users, lam)) for _ in range(3))
             if trial.method == Method.NYSTROM:
                 seconds = made_in  # its coefficients are fitted to all users
@@ -150,7 +154,7 @@ class Bench:
         return Outcome(rows, [])
 
     def _taught(self, trial: Trial, lesson: Lesson) -> dict[str, Any]:
-        """Of a learner other than ∞-AE."""
+        """Train and judge a learner other than the ∞-AE. Return its part of a row."""
         started = time.perf_counter()
         with lesson.fitted() as model:
             return {
@@ -161,12 +165,12 @@ class Bench:
             }
 
     def _infinite_ae(self, trial: Trial, dataset: Dataset) -> dict[str, Any]:
-        """Of the ∞-AE on all users; trained once more, with the λ that was chosen."""
+        """Train and judge the ∞-AE on all users. Train it once more with the λ that was chosen, to time that alone."""
         with self._fitted(trial, dataset, self.search) as (model, seconds):
             lam = (model.manifest.config["lambda"],)
             measured = {**self._metrics(trial, model), "seconds": seconds, "lambda": lam[0]}
         alone = Search(replace(self.search.exact, lambdas=lam), replace(self.search.nystrom, lambdas=lam))
-        if self.solver == Solver.EXACT:  # without what a fit does besides: validation, and writing
+        if self.solver == Solver.EXACT:  # time the solve without the fit's validation and writing
             train = dataset.training_matrix()
             with InProcess().workers(GramWorker, dataset) as workers:
                 seconds = _seconds(lambda: next(infinite_ae_solved(workers, train, alone.exact, [])))
@@ -177,7 +181,7 @@ class Bench:
 
     @contextmanager
     def _fitted(self, trial: Trial, dataset: Dataset, search: Search) -> Iterator[tuple[Artefact, float]]:
-        """An ∞-AE of all users, for as long as the block runs, and the seconds that it took."""
+        """Yield an ∞-AE of all users and the seconds that it took. The model is removed when the block ends."""
         place = self.work / f"{trial.name}-{uuid4().hex}"
         started = time.perf_counter()
         try:
@@ -188,14 +192,14 @@ class Bench:
             place.remove()
 
     def _metrics(self, trial: Trial, model: Artefact) -> dict[str, float]:
-        """On the dataset without noise; on test only where the trial's recipe was chosen."""
+        """Return the metrics on the dataset without noise. Only a trial with a chosen recipe is judged on test."""
         parts = ("validation", "test") if trial.chosen else ("validation",)
         judged = {part: evaluate(str(model.location), self.dataset, InProcess(), part=part).metrics for part in parts}
         return {f"{part} {name}": metrics[name] for part, metrics in judged.items() for name in METRICS}
 
 
 def row_of(trial: Trial, learner: str, **known: Any) -> dict[str, Any]:
-    """A row of the table of trials."""
+    """Return a row of the table of trials, with the columns that are `known`."""
     return {
         "trial": trial.name,
         "method": trial.method,
@@ -210,12 +214,12 @@ def row_of(trial: Trial, learner: str, **known: Any) -> dict[str, Any]:
 
 
 def failed(trial: Trial, learners: Iterable[str], reason: str) -> Outcome:
-    """The outcome of a trial that cannot be done."""
+    """Return the outcome of a trial that cannot be done, with the reason in every row."""
     return Outcome([row_of(trial, learner, status="failed", reason=reason) for learner in learners], [])
 
 
 def stopped(trial: Trial, validations: Sequence[Mapping[str, Any]]) -> Outcome:
-    """The outcome of a trial that the scheduler found hopeless, after these validations."""
+    """Return the outcome of a trial that the scheduler found hopeless after these validations."""
     best = max(validations, key=lambda row: row[trial.select])
     metrics = {f"validation {name}": best[name] for name in METRICS}
     known = {**_parameters(trial), "lambda": best["lambda"], "steps": validations[-1]["step"]}
@@ -224,7 +228,7 @@ def stopped(trial: Trial, validations: Sequence[Mapping[str, Any]]) -> Outcome:
 
 
 def paper_search(select: str) -> Search:
-    """Of the ∞-AE on all users: the kernel that the summaries' own have, λ from the solver's grid."""
+    """Return the search of the ∞-AE on all users: the kernel is that of the summaries, λ is from the solver's grid."""
     shared: dict[str, Any] = {"exponents": PAPER_EXPONENTS, "select": select}
     return Search(InfiniteAEConfig(**shared), NystromConfig(**shared))
 
@@ -245,16 +249,16 @@ def _sentence(error: Exception) -> str:
 
 
 class _Clock:
-    """The seconds that a trial has taken, those of runs that were killed as well."""
+    """The seconds that a trial has taken, including those of runs that were killed."""
 
     def __init__(self, place: Location) -> None:
         self._place = place
         self.before = float(place.read().to_pybytes()) if place.exists() else 0.0
-        """As noted last."""
+        """The seconds that the last note recorded."""
         self._started = time.perf_counter()
 
     def note(self) -> float:
-        """Write down the seconds until now."""
+        """Write down the seconds until now, and return them."""
         seconds = self.before + time.perf_counter() - self._started
         self._place.write(str(seconds).encode())
         return seconds

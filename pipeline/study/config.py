@@ -1,4 +1,4 @@
-"""What a sweep is told, and the trials that follow from it."""
+"""The settings of a sweep, and the trials that follow from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from infrec.pipeline.study.space import Space, described, drawn, fixed, with_par
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One summary to be made, or the reference: learners on all users. A pure function of this and the dataset."""
+    """One trial: a summary to be made, or the reference, which is learners on all users.
+
+    Its result is a pure function of these fields and the dataset.
+    """
 
     method: str
     """A `Method`, or ALL_USERS."""
@@ -29,20 +32,23 @@ class Trial:
     seed: int = 0
     select: str = "nDCG@10"
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Of Distill-CF, in place of what suits the budget."""
+    """Hyper-parameters of Distill-CF that replace those that suit the budget."""
     chosen: bool = True
-    """Whether its hyper-parameters are those that validation chose: it is tested then."""
+    """Whether validation chose its hyper-parameters. Only then is the trial judged on test."""
 
     @cached_property
     def name(self) -> str:
-        """Names its files: equal for equal summaries."""
+        """The name of the trial's files. Equal summaries have equal names."""
         noise = f"-noise-{self.noise:g}" if self.noise else ""
         settings = f"-{fingerprint([dict(self.parameters)])[:8]}" if self.parameters else ""
         return f"{self.method}-{self.budget}{noise}-seed-{self.seed}{settings}"
 
     @cached_property
     def config(self) -> DistillConfig | BaselineConfig:
-        """How the summary is made: what `infrec distill` with the same options does. Raises `InputError`."""
+        """The config of the summary: `infrec distill` with the same settings makes the same one.
+
+        Raises `InputError` for a value out of range.
+        """
         if self.method == Method.DISTILL_CF:
             suited = DistillConfig.for_budget(self.budget, seed=self.seed, select=self.select)
             return with_parameters(suited, self.parameters)
@@ -50,29 +56,35 @@ class Trial:
 
     @property
     def cost(self) -> float:
-        """Something that grows with its time: long trials begin first."""
+        """A number that grows with the time of the trial. Long trials begin first."""
         learned = {Method.DISTILL_CF: 1e6, ALL_USERS: 1e9}.get(self.method, 1.0)
         return learned * (1000 + self.budget)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """Budgets × methods × noise rates × seeds; for Distill-CF a search at every budget comes first."""
+    """The settings of a sweep: budgets × methods × noise rates × seeds.
+
+    For Distill-CF a search at every budget comes first. Raises `InputError` for a value out of range.
+    """
 
     budgets: tuple[int, ...]
     methods: tuple[Method, ...] = tuple(Method)
     learners: tuple[Learner, ...] = (Learner.INFINITE_AE,)
     noise: tuple[float, ...] = (0.0,)
-    """False train interactions for each true one, besides none; validation and test stay as they are."""
+    """The noise rates: false train interactions for each true one. The sweep always has the rate 0 as well.
+
+    Validation and test stay as they are.
+    """
     seeds: int = 3
     samples: int = 1
-    """Recipes tried at every budget without noise: what suits the budget, and others drawn from the space."""
+    """The number of recipes tried at every budget without noise. The first suits the budget, the space gives others."""
     space: Space = field(default_factory=dict)
     target: float = 0.96
-    """The share of full-data quality, on validation, that is enough."""
+    """The fraction of full-data quality on validation that is enough."""
     select: str = "nDCG@10"
     seed: int = 0
-    """The first one."""
+    """The first seed."""
 
     def __post_init__(self) -> None:
         if self.select not in METRICS:
@@ -107,11 +119,11 @@ class SweepConfig:
         if self.samples == 1 and len(fixed(self.space)) < len(self.space):
             raise InputError("The space has ranges or lists to draw from: take 2 samples or more.", "space", "samples")
         for trial in self.summaries():
-            _ = trial.config  # refuses what is out of range before anything has begun
+            _ = trial.config  # raises for a value out of range before any trial has begun
 
     @property
     def described(self) -> dict[str, Any]:
-        """Every option as plain values."""
+        """Every setting as plain values."""
         return {**asdict(self), "space": described(self.space)}
 
     @property
@@ -119,7 +131,10 @@ class SweepConfig:
         return range(self.seed, self.seed + self.seeds)
 
     def candidates(self) -> Iterator[Trial]:
-        """The search: the recipes that validation chooses from at each budget; none where there is no choice."""
+        """Yield the trials of the search: validation chooses from these recipes at each budget.
+
+        With one sample there is no choice, and so no trial.
+        """
         if self.samples == 1:
             return
         for budget in self.budgets:
@@ -127,14 +142,14 @@ class SweepConfig:
                 yield self._learned(budget, self._recipe(budget, number), chosen=False)
 
     def summaries(self) -> Iterator[Trial]:
-        """Everything that makes a summary, as far as that is known beforehand."""
+        """Yield every trial that makes a summary, as far as they are known before the search."""
         yield from self.candidates()
         yield from (trial for trial in self.points({}) if trial.method != ALL_USERS)
 
     def points(self, recipes: Mapping[int, Mapping[str, Any]], *, all_users: int = 0) -> Iterator[Trial]:
-        """What is tested, by these recipes (budget → parameters of Distill-CF), and the references.
+        """Yield the trials that are judged on test: the references, and summaries by these recipes.
 
-        `all_users`: how many there are.
+        `recipes` maps a budget to parameters of Distill-CF. `all_users` is the number of training users.
         """
         rates = sorted({0.0, *self.noise})
         for rate, seed in product(rates, self.all_seeds):
@@ -152,7 +167,7 @@ class SweepConfig:
         return Trial(**{**defaults, **given}, budget=budget, parameters=parameters)
 
     def _recipe(self, budget: int, number: int) -> dict[str, Any]:
-        """The `number`-th recipe to try: the first is what suits the budget."""
+        """Return the `number`-th recipe to try. The first one suits the budget."""
         if number == 0:
             return fixed(self.space)
         return drawn(self.space, np.random.default_rng([self.seed, budget, number]))

@@ -1,4 +1,4 @@
-"""What a trial takes of a node: it is told to Ray, which places as many trials on every node as it has room for."""
+"""The resources that a trial takes on a node. Ray places as many trials on every node as the node has room for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infrec.pipeline.study.config import SweepConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What a trial takes of a node."""
+    """The resources that a trial takes on a node."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -30,10 +30,11 @@ class Share:
 def room_for(
     dataset: Dataset, config: SweepConfig, search: Search, share: Share, *, memory_limit: int | None, disk: int | None
 ) -> tuple[Share, Solver]:
-    """`share` with the memory of the largest trial, and the solver of the ∞-AE on all users, which is one of them.
+    """Return `share` with the memory of the largest trial, and the solver of the ∞-AE on all users, which is a trial.
 
-    The memory is the same for all, so that a process is good for one trial after another. Of a node, trials take up to
-    `memory_limit` bytes; None: all that it offers. Raises `InputError` and `DoesNotFit` where no node has room for one.
+    The memory is the same for all trials, so that a process can run one trial after another. Trials take up to
+    `memory_limit` bytes of a node; None means all that it offers. Raises `InputError` if no node has the CPUs and GPUs
+    of a trial, and `DoesNotFit` if none has the memory.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     able = [node for node in nodes if node.get("CPU", 0) >= share.cpus and node.get("GPU", 0) >= share.gpus]
@@ -51,12 +52,12 @@ def room_for(
         at_once = min(at_once, int(node["GPU"] / share.gpus))
     all_users = _estimate(dataset, search, offered, at_once, disk)
     peak = max(largest.peak, all_users.plan.peak)
-    # Ray counts what the node has, not what it may use: a trial asks for the same part of it
+    # Ray counts all memory of the node, not the limit: a trial asks for the same fraction of all as of the limit
     return replace(share, memory=peak * int(node["memory"]) // offered), all_users.solver
 
 
 def _plans(dataset: Dataset, config: SweepConfig) -> Iterator[Plan]:
-    """Of all that a trial does, but for the ∞-AE on all users."""
+    """Yield the plan of everything that a trial may do, except for the ∞-AE on all users."""
     for trial in config.summaries():
         yield plan_summarise(dataset, trial.config, workers=1)
     if Learner.EASE in config.learners:
@@ -66,7 +67,7 @@ def _plans(dataset: Dataset, config: SweepConfig) -> Iterator[Plan]:
 
 
 def _estimate(dataset: Dataset, search: Search, memory: int, at_once: int, disk: int | None) -> Estimate:
-    """The best solver that leaves room for so many trials; where there is none, that which takes least."""
+    """Return the best solver that leaves room for so many trials; if there is none, the one that takes least memory."""
     each = Resources(cpus=1, memory=memory // at_once, disk=disk)
     known = estimates(dataset, search, each, workers=1)
     if all(one.obstacle(each) for one in known):

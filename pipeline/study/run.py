@@ -1,4 +1,4 @@
-"""A sweep, from budgets to a report: search, test what was chosen, say what is enough.
+"""A sweep, from budgets to a report. It searches, tests the chosen recipes, and says which budget is enough.
 
 sweep/  report.html, figures/*.svg and *.png, trials.parquet, history.parquet,
         summary/ (the recommended one), tensorboard/
@@ -37,7 +37,7 @@ _PACKAGES = ("ray", "jax", "numpy", "scipy", "pyarrow")
 
 
 class EveryTrialFailed(Exception):
-    """There is nothing to report. The message is the first trial's reason."""
+    """There is nothing to report, because every trial failed. The message gives the first trial's reason."""
 
 
 def sweep(
@@ -49,11 +49,11 @@ def sweep(
     memory_limit: int | None = None,
     report: Report = silent,
 ) -> tuple[Artefact, Findings]:
-    """Run all trials of a sweep, and publish its report. To be called inside `ray_session`.
+    """Run all trials of a sweep, and publish its report. The caller runs this inside `ray_session`.
 
-    Goes on from the trials in the writer's staging directory where there are some. `memory_limit`: of all trials on a
-    node. Raises `InputError` for a budget above the number of training users, `DoesNotFit` for a trial that no node has
-    room for, and `EveryTrialFailed`.
+    If the writer's staging directory has trials, the sweep continues from them. `memory_limit` is in bytes, for all
+    trials on a node. Raises `InputError` if a budget is above the number of training users, `DoesNotFit` if no node has
+    room for a trial, and `EveryTrialFailed`.
     """
     started = time.perf_counter()
     check_budgets(config, dataset)
@@ -87,7 +87,7 @@ def sweep(
 
 
 def check_budgets(config: SweepConfig, dataset: Dataset) -> None:
-    """Raise `InputError` for a budget that the dataset has not as many training users as."""
+    """Raise `InputError` if a budget is above the number of training users."""
     most, largest = dataset.num_training_users, max(config.budgets)
     if largest > most:
         raise InputError(
@@ -114,7 +114,7 @@ def _noisy_datasets(
 
 
 def _recipes(config: SweepConfig, searched: Iterable[Outcome]) -> dict[int, Mapping[str, Any]]:
-    """Budget → the parameters that did best on validation."""
+    """Return budget → the parameters that did best on validation."""
     quality = {
         row["trial"]: row[f"validation {config.select}"]
         for outcome in searched
@@ -130,13 +130,13 @@ def _recipes(config: SweepConfig, searched: Iterable[Outcome]) -> dict[int, Mapp
 
 
 def _table(outcomes: Iterable[Outcome]) -> pa.Table:
-    """As TRIALS_SCHEMA says; a trial that was searched and then tested has the row with its test."""
+    """Return the table of trials, as TRIALS_SCHEMA says. A trial that was searched and then tested has its last row."""
     rows = {(row["trial"], row["learner"]): row for outcome in outcomes for row in outcome.rows}
     return pa.Table.from_pylist(list(rows.values()), schema=TRIALS_SCHEMA)
 
 
 def _history(outcomes: Iterable[Outcome]) -> pa.Table:
-    """The validations of all trials, those of one that was searched and then tested once."""
+    """Return the validations of all trials. A trial that was searched and then tested has them once."""
     rows = {(row["trial"], row.get("step"), row["lambda"]): row for outcome in outcomes for row in outcome.history}
     return pa.Table.from_pylist(list(rows.values()))
 
@@ -177,7 +177,7 @@ def _published(findings: Findings, bench: Bench, writer: ArtefactWriter) -> Arte
 
 
 def _pages(findings: Findings) -> Iterable[tuple[str, bytes]]:
-    """The report, and its figures by themselves."""
+    """Yield the report, and each figure as a file of its own."""
     yield REPORT, report_html(findings).encode()
     for name, draw in FIGURES.items():
         figure = draw(findings, Artboard.WIDE)
@@ -187,7 +187,7 @@ def _pages(findings: Findings) -> Iterable[tuple[str, bytes]]:
 
 
 def _recommended(findings: Findings, bench: Bench) -> Iterable[tuple[str, Location]]:
-    """The files of the recipe's summary: of its first seed."""
+    """Yield the files of the recipe's summary with the first seed."""
     if findings.recipe:
         name = findings.recipe.trials[0]["trial"]
         summary = bench.work / "summaries" / name
@@ -196,7 +196,7 @@ def _recommended(findings: Findings, bench: Bench) -> Iterable[tuple[str, Locati
 
 
 def _tensorboard(work: Location) -> Iterable[tuple[str, Location]]:
-    """What Tune wrote for TensorBoard, by trial; a trial that was killed and made again has several files."""
+    """Yield the files that Tune wrote for TensorBoard, by trial. A trial that was killed and made again has several."""
     for file in (work / "tune").files():
         if "tfevents" in file.name:
             yield f"tensorboard/{file.parent.name}/{file.name}", file

@@ -35,11 +35,11 @@ PARAMETERS: Mapping[str, type] = {
     "steps": int,
     "validate_every": int,
 }
-"""What can be set or searched, and whether it is a whole number."""
+"""The parameters that can be set or searched. An `int` is a whole number."""
 
 Domain = tune.search.sample.Domain
 Space = Mapping[str, Any]
-"""Name → a number, or what to draw it from."""
+"""Name → a number, or the domain from which it is drawn."""
 
 DEFAULT_SPACE: Space = {
     "temperature": tune.choice([5.0, 10.0, 20.0]),
@@ -50,11 +50,11 @@ DEFAULT_SPACE: Space = {
     "sharpness": tune.loguniform(1.0, 30.0),
     "depth": tune.choice([1, 2]),
 }
-"""Around what is best on ML-1M; λ is chosen in every validation."""
+"""Domains around the values that are best on ML-1M. λ is not among them, because every validation chooses it."""
 
 
 def read_space(uri: str) -> Space:
-    """The space that a `.toml`, `.yaml` or `.yml` file describes. Raises `InputError` with file and key."""
+    """Return the space that a `.toml`, `.yaml` or `.yml` file describes. Raises `InputError` with file and key."""
     location = Location.of(uri)
     if not location.info().is_file:
         raise InputError(f"There is no search space at {uri}.")
@@ -72,7 +72,7 @@ def read_space(uri: str) -> Space:
 
 
 def drawn(space: Space, rng: np.random.Generator) -> dict[str, Any]:
-    """One value for each parameter."""
+    """Return one value for each parameter, drawn where the space has a domain."""
     return {
         name: PARAMETERS[name](value.sample(random_state=rng) if isinstance(value, Domain) else value)
         for name, value in space.items()
@@ -80,12 +80,12 @@ def drawn(space: Space, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def fixed(space: Space) -> dict[str, Any]:
-    """The parameters that have one value in every trial."""
+    """Return the parameters that have one value in every trial."""
     return {name: value for name, value in space.items() if not isinstance(value, Domain)}
 
 
 def described(space: Space) -> dict[str, Any]:
-    """The space as plain values."""
+    """Return the space as plain values."""
     return {
         name: f"{type(value.sampler or value).__name__} {value.domain_str}" if isinstance(value, Domain) else value
         for name, value in space.items()
@@ -93,7 +93,7 @@ def described(space: Space) -> dict[str, Any]:
 
 
 def with_parameters(config: DistillConfig, given: Mapping[str, Any]) -> DistillConfig:
-    """`config` with these parameters in place of its own. Raises `InputError` where one is out of range."""
+    """Return `config` with these parameters in place of its own. Raises `InputError` if one is out of range."""
     names = dict(given)
     sampler = {name: names.pop(name) for name in ("temperature", "draws") if name in names}
     try:
@@ -109,7 +109,7 @@ def with_parameters(config: DistillConfig, given: Mapping[str, Any]) -> DistillC
 
 
 def parameters_of(config: DistillConfig) -> dict[str, Any]:
-    """The parameters' values in `config`, but for λ, where validation chooses it."""
+    """Return the values of the parameters in `config`. λ is not among them, because validation chooses it."""
     sampler: Sampler = config.sampler
     ntk: NTK = config.ntk
     return {

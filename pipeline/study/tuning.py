@@ -1,7 +1,7 @@
-"""Many trials under Ray Tune: several at once, each in a process of its own; hopeless ones are stopped early.
+"""Many trials under Ray Tune: several run at once, each in a process of its own, and hopeless ones are stopped early.
 
-What came of a trial is in its own file (`Bench`), so a run that is killed needs nothing of Tune's state: it is made
-again with all trials, and those whose outcome is known say again what they know, to the scheduler as well.
+The outcome of a trial is in its own file (`Bench`). So a killed sweep needs nothing of Tune's state: it runs again with
+all trials, and a trial with a known outcome reports its validations again, to the scheduler as well.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from infrec.pipeline.study.config import Trial
 from infrec.pipeline.study.placement import Share
 
 _TUNE_ENVIRONMENT = {
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the job, to be taken up again, and not just Tune's loop
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # CSV and JSON of what is in our files already
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the job, which can continue later, and not just Tune's loop
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they write CSV and JSON of what our files have already
 }
 
 _GRACE_VALIDATIONS = 2
 _REDUCTION = 2
 _RETRIES = 2
-"""How often a trial is made again whose process or node was lost."""
+"""The number of times that a trial is made again after its process or node was lost."""
 
 
 def run_trials(
@@ -45,14 +45,17 @@ def run_trials(
     early_stopping: bool,
     report: Report,
 ) -> list[Outcome]:
-    """The outcomes of these trials, in their order. Those that have ended are not run again."""
+    """Run trials, and return their outcomes in the given order. Trials that are done or stopped are not run again.
+
+    `share` is the resources of one trial. With `early_stopping`, the scheduler stops hopeless trials.
+    """
     trials = list({trial.name: trial for trial in trials}.values())
     todo = sorted(trials, key=lambda trial: -trial.cost)
     for trial in todo:
         known = Outcome.read(bench.place_of(trial))
         if known and known.failed:
-            bench.place_of(trial).remove()  # of an earlier run, to be tried again
-    if not early_stopping:  # with it, the scheduler is told of the others as well
+            bench.place_of(trial).remove()  # it failed in an earlier run: try it again
+    if not early_stopping:  # with it, the scheduler is told of the known ones as well
         todo = [trial for trial in todo if not bench.place_of(trial).exists()]
     recorder = _Recorder(bench, phase, len(trials) - len(todo), len(trials), report)
     if todo:
@@ -82,7 +85,7 @@ def run_trials(
 
 
 def _run(config: Mapping[str, Any], bench: Bench) -> None:
-    """A trial in its process."""
+    """Run a trial in its process, and report its validations to Tune."""
     trial, validations = Trial(**config["trial"]), 0
 
     def validated(row: Mapping[str, Any]) -> None:
@@ -96,7 +99,7 @@ def _run(config: Mapping[str, Any], bench: Bench) -> None:
 
 
 class OnePerBudget(FIFOScheduler):  # type: ignore[misc]
-    """ASHA among the trials of each budget, as more users always reach more. A rung is a validation."""
+    """ASHA among the trials of each budget, because more users always reach more. A rung is a validation."""
 
     def __init__(self, select: str) -> None:
         super().__init__()
@@ -129,18 +132,18 @@ class OnePerBudget(FIFOScheduler):  # type: ignore[misc]
 
 
 class _Recorder(tune.Callback):  # type: ignore[misc]
-    """Writes the outcome of what did not end by itself, and says how far the sweep is."""
+    """Writes the outcome of trials that did not end by themselves, and reports the progress of the sweep."""
 
     def __init__(self, bench: Bench, phase: str, done: int, total: int, report: Report) -> None:
         self._bench, self._phase, self._report = bench, phase, report
         self._done, self._total = done, total
         self._validations: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-        """Trial → step → metrics: a trial that is made again says them again."""
+        """Trial → step → metrics. A trial that is made again reports the same steps again."""
         if total:
             report(phase, done, total)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps a copy in its files for its own way to go on, which is not ours."""
+        """Return nothing: Tune keeps a copy in its files for its own way to continue, which is not ours."""
         return {}
 
     def on_trial_result(
@@ -172,4 +175,5 @@ def _trial_of(trial: TuneTrial) -> Trial:
 
 
 def plain(trial: Trial) -> dict[str, Any]:
+    """Return a trial as plain values, from which `Trial(**plain)` makes an equal one."""
     return {**asdict(trial), "parameters": dict(trial.parameters)}

@@ -38,5 +38,5 @@ def random_interactions(dataset: Dataset, budget: int, *, seed: int) -> sp.csr_a
 
 
 def _greatest(values: np.ndarray, count: int) -> np.ndarray:
-    """Return the positions of the `count` greatest values, in ascending order. Among equal values it takes the first."""
+    """Return the positions of the `count` greatest values, in ascending order. It takes the first of equal values."""
     return np.sort(np.argsort(-values, kind="stable")[:count])

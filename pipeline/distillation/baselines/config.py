@@ -15,6 +15,8 @@ _LAMBDAS = {
     Method.RANDOM_INTERACTIONS: (1.0, 10.0, 100.0, 1000.0, 10000.0),  # its rows are nearly all noise
     Method.NYSTROM: (0.1, 0.5, 1.0, 2.0, 3.5, 5.0, 6.5, 10.0, 20.0),  # its λ is the exact ∞-AE's: 5 on ML-1M
 }
+_AT_LEAST_ONE = {"budget": "budget", "judged_users": "number of judged users", "parts": "number of parts"}
+"""Field → its name in a sentence, for the fields that must be at least 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +45,9 @@ class BaselineConfig:
     def __post_init__(self) -> None:
         if self.method == Method.DISTILL_CF:
             raise InputError(f"{self.method} is configured by DistillConfig.")
-        for name in ("budget", "judged_users", "parts"):
+        for name, words in _AT_LEAST_ONE.items():
             if getattr(self, name) < 1:
-                raise InputError(f"The {name.replace('_', ' ')} must be at least 1, it is {getattr(self, name)}.", name)
+                raise InputError(f"The {words} must be at least 1, it is {getattr(self, name)}.", name)
         check_search(self.grid, self.select)
 
     @property

@@ -1,7 +1,7 @@
 """Summaries of the same budget as Distill-CF's that are chosen or fitted, not learned.
 
-All but Nyström are rows S of the dataset with the ∞-AE's own α. Validation chooses their λ. Nyström keeps m random users
-as well, but fits their dual coefficients to all users.
+All but Nyström are rows S of the dataset with the ∞-AE's own α. Validation chooses their λ. Nyström keeps m random
+users as well, but fits their dual coefficients to all users.
 """
 
 from __future__ import annotations
