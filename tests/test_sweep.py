@@ -226,11 +226,14 @@ def test_a_killed_sweep_goes_on(dataset: Dataset, cluster: Cluster, undisturbed:
     command += ["--budgets", "5", "--seeds", "1", "--space", str(space)]
     command += ["--methods", "distill-cf,random-users", "--noise", "0.2"]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    settings: dict[str, Any] = {"cwd": Path(__file__).parents[1], "env": environment, "stderr": subprocess.DEVNULL}
-    running = subprocess.Popen([sys.executable, "-m", "jobs", *command], start_new_session=True, **settings)
+    settings: dict[str, Any] = {"cwd": Path(__file__).parents[1], "env": environment}
+    said = tmp_path / "stderr.txt"
+    with said.open("w") as stderr:
+        settings["stderr"] = stderr
+        running = subprocess.Popen([sys.executable, "-m", "jobs", *command], start_new_session=True, **settings)
     ended = tmp_path / ".out.partial" / "_work" / "tested"
     while len(_outcomes(ended)) < 2:
-        assert running.poll() is None
+        assert running.poll() is None, said.read_text()
         time.sleep(0.05)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()

@@ -59,7 +59,7 @@ def test_it_is_the_model_of_the_solver_in_memory(
     found, expected = (load_recommender(model).scores(context) for model in (undisturbed, in_memory))
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
     for name, value in in_memory.manifest.config.items():
-        assert name == "tile" or undisturbed.manifest.config[name] == value
+        assert name in ("tile", "solver") or undisturbed.manifest.config[name] == value
     assert 0 < undisturbed.manifest.counts["residual"] < 1e-4
 
 

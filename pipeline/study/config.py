@@ -98,7 +98,7 @@ class SweepConfig:
         for name in ("methods", "learners", "noise"):
             values = getattr(self, name)
             if not values or len({*values}) < len(values):
-                raise InputError(f"The {name} must be at least one, and none may come twice.", name)
+                raise InputError(f"The {name} must have one value at least, and none twice.", name)
         for name in ("seeds", "samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"The number of {name} must be at least 1, it is {getattr(self, name)}.", name)
