@@ -25,7 +25,7 @@ os.environ.pop("RAY_API_SERVER_ADDRESS", None)
 os.environ.pop("INFREC_LOG_FORMAT", None)
 os.environ.pop("INFREC_RUN_ID", None)
 os.environ.pop("FORCE_COLOR", None)
-os.environ |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "NO_PROXY": "*", "no_proxy": "*"}
+os.environ |= {"JAX_PLATFORMS": "cpu", "NO_PROXY": "*", "no_proxy": "*"}
 # Nor are Ray's workers ended because other programs have filled the memory
 os.environ |= {"RAY_memory_monitor_refresh_ms": "0"}
 # The tests of metrics need not wait ten seconds for them
@@ -43,7 +43,7 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Two CPUs; `ray_session` within a test joins it."""
-    with ray_session(cpus=2) as cluster, _kept_actors():
+    with ray_session(cpus=2, gpus=0) as cluster, _kept_actors():
         yield cluster
 
 

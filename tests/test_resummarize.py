@@ -153,7 +153,7 @@ def test_a_window_and_the_future(
     assert "7 rows dropped: at or after --until." in errors and "13 rows dropped: before --since." in errors
     assert nights.dataset().manifest.counts["rows"] == len(nights.rows(0)) + len(nights.rows(1))
     assert nights.run() == 2
-    assert "--window 30d there, None here" in capsys.readouterr().err
+    assert "window 30d there, None here" in capsys.readouterr().err
 
 
 def test_rollback(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:
