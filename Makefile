@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 
 # Much of a test's time is waiting for processes to start: two at a time keep two cores busy
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 20 -rs
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20 -rs
 
 # Without Ray: for another Python, `make VENV=.venv-3.13 PYTHON=python3.13 test-kernels`
 test-kernels: $(VENV)/installed
@@ -35,7 +35,7 @@ types: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "infrec needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 clean:

@@ -28,8 +28,6 @@ os.environ.pop("FORCE_COLOR", None)
 os.environ |= {"JAX_PLATFORMS": "cpu", "NO_PROXY": "*", "no_proxy": "*"}
 # Nor are Ray's workers ended because other programs have filled the memory
 os.environ |= {"RAY_memory_monitor_refresh_ms": "0"}
-# The tests of metrics need not wait ten seconds for them
-os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")
 
 from infrec.pipeline.cluster import Cluster, Pool, pool_size, ray_session
 from infrec.pipeline.cluster.pool import PoolActor
@@ -37,7 +35,14 @@ from infrec.pipeline.cluster.pool import PoolActor
 # Shells start background jobs deaf to Ctrl-C, and what these start is deaf as well: the tests that send it are not
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_LONG = ("test_same_bytes.py", "test_sweep.py", "test_resummarize.py", "test_submit.py", "test_ml1m.py")
+"""The files that take longest. Begun first, they do not keep one process busy when the other has nothing left."""
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONG)
 
 
 @pytest.fixture(scope="session")

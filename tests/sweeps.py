@@ -1,4 +1,4 @@
-"""Findings that no sweep made: a table of trials from a formula, for tests of what is read from it."""
+"""What a sweep has made, without its seconds; and findings that no sweep made: a table of trials from a formula."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from infrec.pipeline.report.findings import ALL_USERS, METRICS, TRIALS_SCHEMA, Findings
+from infrec.pipeline.storage import Artefact
 
 USERS = 6040
 _HALFWAY = {"distill-cf": 30, "nystrom": 300, "random-users": 700}
@@ -67,6 +68,19 @@ def trial_row(
     row |= {"training_seconds": 1e-6 * budget**1.7, "interactions": 130 * budget, "bytes": 400 * budget}
     row |= {f"validation {metric}": 0.7 * quality for metric in METRICS}
     return row | ({f"test {metric}": quality for metric in METRICS} if chosen else {})
+
+
+def recommended(made: Artefact) -> dict[str, Any]:
+    """The files of the recommended summary."""
+    files = {name: record for name, record in made.manifest.files.items() if name.startswith("summary/")}
+    assert files
+    return files
+
+
+def metrics_of_trials(made: Artefact) -> dict[str, list[float]]:
+    """Trial → its test metrics."""
+    rows = made.table("trials.parquet").to_pylist()
+    return {row["trial"]: [row[f"test {name}"] for name in METRICS] for row in rows}
 
 
 def _summaries(budgets: list[int], temperatures: list[float]) -> Iterator[tuple[str, int, float | None]]:

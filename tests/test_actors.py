@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -17,7 +16,7 @@ from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind
 from tests.builders import taste_dataset
 from tests.killing import Kill, finished_parts
 from tests.models import checksums, fit
-from tests.nodes import answer_of, by_itself
+from tests.nodes import by_itself
 
 CONFIG = {"lambdas": (1.0, 5.0), "exponents": (Exponents(), Exponents(user=0.4, item=0.25))}
 
@@ -34,30 +33,8 @@ def model(dataset: Dataset, pool: Pool, tmp_path_factory: pytest.TempPathFactory
     return fit("infinite-ae", dataset, tmp_path_factory.mktemp("actors") / "model", pool, **CONFIG)
 
 
-def test_one_actor_writes_the_bytes_of_two(dataset: Dataset, model: Artefact, pool: Pool, tmp_path: Path) -> None:
-    """In a session of its own with one CPU, on one core."""
-    out = tmp_path / "model"
-    answer_of(by_itself(fit_on_one_cpu, str(dataset.artefact.location), str(out), one_core=True))
-    assert (
-        json.loads((tmp_path / "evaluation.json").read_text()) == evaluate(str(model.location), dataset, pool).metrics
-    )
-    manifest = Artefact.open(str(out), model.manifest.kind).manifest
-    assert {name: record.sha256 for name, record in manifest.files.items()} == checksums(model)
-    assert manifest.fingerprint() == model.manifest.fingerprint()
-
-
 def test_this_process_writes_the_bytes_of_two_actors(dataset: Dataset, model: Artefact, tmp_path: Path) -> None:
     assert checksums(fit("infinite-ae", dataset, tmp_path / "model", InProcess(), **CONFIG)) == checksums(model)
-
-
-def fit_on_one_cpu(dataset: str, out: str) -> None:
-    """What the child process of the test above does."""
-    with ray_session(cpus=1) as cluster, Pool() as pool:
-        assert cluster.cpus == 1
-        data = Dataset.open(dataset)
-        fit("infinite-ae", data, Path(out), pool, **CONFIG)
-        metrics = evaluate(out, data, pool).metrics
-    (Path(out).parent / "evaluation.json").write_text(json.dumps(dict(metrics)))
 
 
 def test_a_killed_gram_actor_changes_nothing(dataset: Dataset, model: Artefact, pool: Pool, tmp_path: Path) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 from infrec.kernels.bpr import importance
-from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.cluster import Pool
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import BaselineConfig, DistillConfig, Method, summarise
 from infrec.pipeline.models import HISTORY, LOGITS, load_recommender, summary_matrix
@@ -196,34 +193,6 @@ def test_a_lambda_without_a_solution_is_left_out(tmp_path: Path, pool: Pool) -> 
     assert [row["lambda"] for row in summary.table(HISTORY).to_pylist()] == [1.0]
     with pytest.raises(InputError, match=r"No λ of \(0\.0,\) has a finite solution: add a larger one\."):
         made(Method.HEAD_USERS, dataset, tmp_path / "none", pool, budget=20, lambdas=(0.0,))
-
-
-ONE_CPU = [Method.NYSTROM, Method.SVP_CF]
-CONFIG = BaselineConfig(method=Method.NYSTROM, budget=150, lambdas=(0.5, 5.0), parts=3)
-
-
-def test_one_actor_on_one_core_writes_the_bytes_of_two(
-    datasets: dict[str, Dataset], tmp_path: Path, pool: Pool
-) -> None:
-    data = datasets["weak"]
-    arguments = f"{str(data.artefact.location)!r}, {str(tmp_path)!r}"
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
-    code += f"from tests.test_comparison import on_one_cpu; on_one_cpu({arguments})"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
-    for method in ONE_CPU:
-        writer = ArtefactWriter(tmp_path / f"{method}-two", Kind.SUMMARY, purpose={})
-        two = summarise(data, writer, replace(CONFIG, method=method), pool)
-        one = Artefact.open(str(tmp_path / method), Kind.SUMMARY)
-        assert one.manifest.fingerprint() == two.manifest.fingerprint(), method
-
-
-def on_one_cpu(dataset: str, out: str) -> None:
-    """What the child process of the test above does."""
-    with ray_session(cpus=1) as cluster, Pool() as pool:
-        assert cluster.cpus == 1
-        for method in ONE_CPU:
-            writer = ArtefactWriter(Path(out) / method, Kind.SUMMARY, purpose={})
-            summarise(Dataset.open(dataset), writer, replace(CONFIG, method=method), pool)
 
 
 @pytest.mark.parametrize("method", COMPARED)

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from infrec.kernels.outer_loss import InnerModel
 from infrec.kernels.sampler import Sampler
-from infrec.pipeline.cluster import Pool, Report, ray_session, silent
+from infrec.pipeline.cluster import InProcess, Pool, Report, silent
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import DistillConfig, Objective, Schedule, distill
 from infrec.pipeline.distillation.initial import initial_logits
@@ -29,7 +29,7 @@ from tests import oracles
 from tests.builders import taste_dataset
 from tests.killing import Kill
 from tests.models import checksums
-from tests.nodes import answer_of, by_itself, session_on_nodes
+from tests.nodes import by_itself
 
 CONFIG = DistillConfig(
     budget=20,
@@ -118,31 +118,12 @@ def test_the_table_is_a_sample_of_the_logits(summary: Artefact) -> None:
     assert np.corrcoef(logits.ravel(), np.log(np.maximum(rows, 1e-9)).ravel())[0, 1] > 0.9
 
 
-def test_one_actor_writes_the_bytes_of_two(dataset: Dataset, summary: Artefact, tmp_path: Path) -> None:
-    """In a session of its own with one CPU, on one core."""
-    run = by_itself(distill_on_one_cpu, str(dataset.artefact.location), str(tmp_path / "summary"), one_core=True)
-    answer_of(run)
-    found = Artefact.open(str(tmp_path / "summary"), Kind.SUMMARY)
-    assert found.manifest.fingerprint() == summary.manifest.fingerprint()
-
-
-def distill_on_one_cpu(dataset: str, out: str, kill_at: int = 0) -> None:
-    """What child processes of these tests do. With `kill_at` the process ends, hard, at that step."""
-
-    def report(phase: str, done: int, total: int, detail: str = "") -> None:
-        if done == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    with ray_session(cpus=1), Pool() as pool:
-        summarise(Dataset.open(dataset), Path(out), pool, report=report)
-
-
 def test_a_killed_run_goes_on_to_the_same_bytes(
     dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path
 ) -> None:
     """Killed at step 15, after the checkpoint of step 12 and the validation of step 8, in the middle of an update."""
     out = tmp_path / "summary"
-    killed = by_itself(distill_on_one_cpu, str(dataset.artefact.location), str(out), 15)
+    killed = by_itself(distill_until_killed, str(dataset.artefact.location), str(out))
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
@@ -153,28 +134,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert checksums(again) == checksums(summary)
 
 
-def test_a_node_that_fails_changes_nothing(dataset: Dataset, summary: Artefact, tmp_path: Path) -> None:
-    """It is lost while actors are at work on the step before a validation, and another takes its place."""
-    run = by_itself(distill_on_failing_nodes, str(dataset.artefact.location), str(tmp_path / "summary"))
-    assert json.loads(answer_of(run)) == {"lost": 1}
-    found = Artefact.open(str(tmp_path / "summary"), Kind.SUMMARY)
-    assert checksums(found) == checksums(summary)
-    assert found.manifest.fingerprint() == summary.manifest.fingerprint()
+def distill_until_killed(dataset: str, out: str) -> None:
+    """In a process without Ray: nothing of an actor's is kept."""
 
+    def report(phase: str, done: int, total: int, detail: str = "") -> None:
+        if done == 15:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def distill_on_failing_nodes(dataset: str, out: str) -> None:
-    """Two nodes with an actor each, of which one is replaced."""
-    lost = 0
-    with session_on_nodes(2) as replace_one, Pool() as pool:
-
-        def lose_a_node(phase: str, done: int, total: int, detail: str = "") -> None:
-            nonlocal lost
-            if done == CONFIG.validate_every - 1:
-                replace_one()
-                lost += 1
-
-        summarise(Dataset.open(dataset), Path(out), pool, report=lose_a_node)
-    print(json.dumps({"lost": lost}))
+    summarise(Dataset.open(dataset), Path(out), InProcess(), report=report)
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,13 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infrec.pipeline.cluster import Cluster
-from infrec.pipeline.data import Dataset
 from infrec.pipeline.ingest import IngestConfig, OnBadFile, Split, ingest
 from infrec.pipeline.ingest.shuffle.partition import Dropped
 from infrec.pipeline.storage import ArtefactWriter
 from tests.naive_ingest import Row, as_naive, naive_ingest
-from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("cluster")
 ROOT = Path(__file__).parents[1]
@@ -210,24 +205,7 @@ def test_real_logs_by_their_split_column(
 
 
 # One run in a process of its own; the configuration must be `CONFIG`.
-RUN = """
-import sys
-from infrec.pipeline.ingest import IngestConfig, ingest
-from infrec.pipeline.cluster import ray_session
-with ray_session(cpus=1):
-    ingest([sys.argv[1]], sys.argv[2], IngestConfig(piece_rows=700, bucket_rows=900, k_core=3))
-"""
 CONFIG = IngestConfig(k_core=3, **SMALL)
-
-
-def test_the_same_bytes_from_one_and_two_cpus(tmp_path: Path, cluster: Cluster) -> None:
-    assert cluster.cpus == 2
-    log = write_log(tmp_path / "log", dirty_rows(5, str), pa.string())
-    subprocess.run(
-        [sys.executable, "-c", RUN, str(log), str(tmp_path / "one")], cwd=ROOT, check=True, timeout=PATIENCE_SECONDS
-    )
-    two = ingest([str(log)], str(tmp_path / "two"), CONFIG)
-    assert Dataset.open(tmp_path / "one").manifest.fingerprint() == two.manifest.fingerprint()
 
 
 def test_a_fingerprint_is_of_content(tmp_path: Path) -> None:

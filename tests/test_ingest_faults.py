@@ -1,8 +1,7 @@
-"""Ingest killed and started again, on a cluster that loses nodes, and on a full disk: the same bytes."""
+"""Ingest killed and started again, and on a full disk: the same bytes."""
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -14,10 +13,10 @@ import psutil
 import pytest
 
 from infrec.pipeline.cluster import ray_session
-from infrec.pipeline.data import Dataset, GenerateConfig, generate_log
+from infrec.pipeline.data import GenerateConfig, generate_log
 from infrec.pipeline.ingest import IngestConfig, ingest
 from tests.killing import titles_below
-from tests.nodes import answer_of, by_itself, session_on_nodes
+from tests.nodes import by_itself
 from tests.patience import PATIENCE_SECONDS
 
 CONFIG = IngestConfig(piece_rows=700, bucket_rows=900, k_core=3)
@@ -68,11 +67,6 @@ def test_a_killed_run_goes_on_where_it_stopped(log: str, undisturbed: str, tmp_p
     assert again.manifest.fingerprint() == undisturbed
 
 
-def test_nodes_lost_and_replaced(log: str, undisturbed: str, tmp_path: Path) -> None:
-    run = by_itself(ingest_on_failing_nodes, log, str(tmp_path / "out"))
-    assert json.loads(answer_of(run)) == {"lost": list(PASSES[:2]), "fingerprint": undisturbed}
-
-
 @pytest.mark.parametrize("phase", PASSES)
 def test_a_full_disk_publishes_nothing_and_keeps_what_is_finished(
     log: str, undisturbed: str, tmp_path: Path, phase: str
@@ -111,17 +105,3 @@ def workers() -> list[psutil.Process]:
 def ingest_by_itself(log: str, out: str) -> None:
     with ray_session(cpus=1):
         ingest([log], out, CONFIG)
-
-
-def ingest_on_failing_nodes(log: str, out: str) -> None:
-    """Of two nodes one dies in Ray Data's pass and one in plain tasks."""
-    lost: list[str] = []
-    with session_on_nodes(2) as replace_one:
-
-        def lose_a_node(phase: str, done: int, total: int) -> None:
-            if 0 < done < total and phase in PASSES[:2] and phase not in lost:
-                lost.append(phase)
-                replace_one()
-
-        dataset: Dataset = ingest([log], out, CONFIG, report=lose_a_node)
-    print(json.dumps({"lost": lost, "fingerprint": dataset.manifest.fingerprint()}))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
@@ -55,16 +55,22 @@ def test_the_wheel_has_one_name(wheel: Path) -> None:
 
 
 def test_it_lives_beside_the_package_kernels(wheel: Path, tmp_path: Path) -> None:
-    """Hugging Face's, which transformers imports."""
-    venv.create(tmp_path / "env", with_pip=True)
-    python = str(tmp_path / "env" / "bin" / "python")
-    index = subprocess.run([python, "-m", "pip", "install", "--quiet", "kernels"], capture_output=True, text=True)
+    """Hugging Face's, which transformers imports. Python's -S leaves every other package out."""
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", str(tmp_path)]
+    index = subprocess.run([*install, "kernels"], capture_output=True, text=True)
     if index.returncode:
         pytest.skip(f"the package kernels cannot be had from the index: {index.stderr.strip().splitlines()[-1]}")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True)
+    subprocess.run([*install, "--no-deps", str(wheel)], check=True)
     where = "import infrec, kernels; print(infrec.__file__); print(kernels.__file__)"
-    found = subprocess.run([python, "-c", where], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    assert [Path(line).parent.name for line in found.splitlines()] == ["infrec", "kernels"]
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", where],
+        cwd=tmp_path.parent,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert [Path(line).parent for line in run.stdout.splitlines()] == [tmp_path / "infrec", tmp_path / "kernels"]
 
 
 def test_importing_infrec_loads_nothing_else() -> None:

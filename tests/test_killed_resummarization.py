@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from infrec.pipeline import nightly as package
 from infrec.pipeline.cluster import Cluster, InProcess
 from infrec.pipeline.distillation import memory
-from infrec.pipeline.nightly import ResummarizeConfig, State, look
+from infrec.pipeline.nightly import ResummarizeConfig, State, clock, look
 from infrec.pipeline.nightly import run as running
 from infrec.pipeline.storage import hold
 from tests.nightly import OPTIONS, Nights
@@ -28,6 +30,14 @@ MOMENTS = {
     "it is whole, but not current": "switch",
     "it is current, but not in the history": "record",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_day() -> Iterator[None]:
+    """A plan is that of a day: a test that runs past midnight would have two."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "midnight", _midnight)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +86,7 @@ def resummarize_and_die(logs: str, state: str, moment: str) -> None:
     def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
+    clock.midnight = _midnight
     running.Pool = InProcess  # type: ignore[misc]
     memory.pool_size = lambda: 1
     config = ResummarizeConfig(budget=int(OPTIONS[1]), steps=int(OPTIONS[3]))
@@ -88,6 +99,11 @@ def resummarize_and_die(logs: str, state: str, moment: str) -> None:
         else:
             setattr(State if hasattr(State, moment) else running, moment, die)
         package.resummarize(turn, config, lock, "doomed", memory=1 << 34)
+
+
+def _midnight(days: int) -> datetime:
+    """Long after every row."""
+    return datetime(2100, 1, 1, tzinfo=UTC) + timedelta(days=days)
 
 
 def _copy(nights: Nights, folder: Path) -> Nights:

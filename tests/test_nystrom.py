@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +9,15 @@ import pytest
 import scipy.sparse as sp
 
 from infrec.kernels.normalisation import Exponents
-from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.cluster import Pool
 from infrec.pipeline.data import Dataset, csr_of
 from infrec.pipeline.models import VALIDATION, LandmarkSampling, load_recommender
 from infrec.pipeline.models.nystrom import LANDMARKS
-from infrec.pipeline.storage import Artefact, InputError, Kind
+from infrec.pipeline.storage import Artefact, InputError
 from tests import oracles
 from tests.builders import split_matrix, taste_dataset, taste_matrix, write_dataset
 from tests.killing import Kill
-from tests.models import DEGREE, NONE, checksums, fit
+from tests.models import DEGREE, NONE, fit
 
 CONFIG = {
     "landmarks": 150,
@@ -40,24 +38,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def model(dataset: Dataset, pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     """Fitted by two actors that lived."""
     return fit("nystrom", dataset, tmp_path_factory.mktemp("nystrom") / "model", pool, **CONFIG)
-
-
-def test_one_actor_on_one_core_writes_the_bytes_of_two(dataset: Dataset, model: Artefact, tmp_path: Path) -> None:
-    out = tmp_path / "model"
-    arguments = f"{str(dataset.artefact.location)!r}, {str(out)!r}"
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
-    code += f"from tests.test_nystrom import on_one_cpu; on_one_cpu({arguments})"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
-    one = Artefact.open(str(out), Kind.MODEL)
-    assert checksums(one) == checksums(model)
-    assert one.manifest.fingerprint() == model.manifest.fingerprint()
-
-
-def on_one_cpu(dataset: str, out: str) -> None:
-    """What the child process of the test above does."""
-    with ray_session(cpus=1) as cluster, Pool() as pool:
-        assert cluster.cpus == 1
-        fit("nystrom", Dataset.open(dataset), Path(out), pool, **CONFIG)
 
 
 @pytest.mark.parametrize("phase", ["Shards counted", "Normal equations"])

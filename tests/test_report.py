@@ -31,6 +31,9 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="the report needs a browser: put Chromium on PATH (apt-get install chromium)"
 )
 
+PATIENCE_MS = 60_000
+"""How long a page may take for what it does at once on an idle machine."""
+
 
 def hostile_findings() -> Findings:
     """With a stopped trial, a failed one, and markup wherever a string can have it."""
@@ -38,7 +41,7 @@ def hostile_findings() -> Findings:
     failed = {"trial": HOSTILE, "method": "distill-cf", "learner": "ease", "budget": 1600, "noise": 0.0, "seed": 1}
     failed |= {"status": "failed", "reason": f"RuntimeError: {HOSTILE}", "chosen": False}
     odd = [trial_row(HOSTILE, "infinite-ae", budget) for budget in (10, 50)]
-    findings = made_up_findings(more=[stopped, failed, *odd])
+    findings = made_up_findings(noise=(0.0, 0.2), more=[stopped, failed, *odd])
     findings.config[HOSTILE] = findings.dataset[HOSTILE] = HOSTILE  # type: ignore[index]
     return findings
 
@@ -54,6 +57,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        expect.set_options(timeout=PATIENCE_MS)
         yield browser
         browser.close()
 
@@ -62,6 +66,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, report: Path) -> Iterator[Page]:
     """The report, opened; whatever a test does with it, there are no errors and nothing is loaded."""
     page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     complaints: list[str] = []
     requests: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))

@@ -33,8 +33,8 @@ from infrec.pipeline.study.run import sweep as run_sweep
 from infrec.pipeline.study.space import with_parameters
 from infrec.pipeline.study.tuning import OnePerBudget, plain
 from tests.builders import taste_dataset
-from tests.nodes import answer_of, by_itself, session_on_nodes
 from tests.sentence import assert_one_sentence
+from tests.sweeps import metrics_of_trials, recommended
 
 SHORT = {"steps": 8, "validate_every": 2, "draws": 20}
 SPACE = "steps = 8; validate_every = 2; draws = 20; temperature = [1e6, 1e7]".replace("; ", "\n")
@@ -163,31 +163,6 @@ def test_learners_with_noise(learner: Learner, dataset: Dataset, cluster: Cluste
     assert row["interactions"] == train.nnz > rows[ALL_USERS, 0.0, 0]["interactions"] == dataset.training_matrix().nnz
 
 
-def test_a_lost_node_costs_the_trials_on_it_only(dataset: Dataset, undisturbed: Artefact, tmp_path: Path) -> None:
-    """Tune makes them again on the node that takes its place."""
-    run = by_itself(sweep_on_failing_nodes, str(dataset.artefact.location), str(tmp_path / "out"))
-    assert answer_of(run) == "1 node lost"
-    disturbed = Artefact.open(tmp_path / "out", Kind.SWEEP)
-    assert _metrics(disturbed) == _metrics(undisturbed)
-    assert _summary(disturbed) == _summary(undisturbed)
-
-
-def sweep_on_failing_nodes(dataset: str, out: str) -> None:
-    """Two nodes with a trial each, of which one is replaced once a trial has ended."""
-    lost = 0
-    with session_on_nodes(2) as replace_one:
-
-        def report(phase: str, done: int, total: int, detail: str = "") -> None:
-            nonlocal lost
-            if phase == "Trials" and 0 < done < total and not lost:
-                lost += 1
-                replace_one()
-
-        _, findings = sweep(Dataset.open(dataset), Path(out), report=report, **NOISY)
-    assert {row["status"] for row in findings.trials.to_pylist()} == {"done"}
-    print(f"{lost} node lost")
-
-
 def test_what_fails_is_reported_and_the_others_go_on(
     dataset: Dataset, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -243,26 +218,14 @@ def test_a_killed_sweep_goes_on(dataset: Dataset, cluster: Cluster, undisturbed:
     made = Artefact.open(out, Kind.SWEEP)
     seconds = {row["trial"]: row["seconds"] for row in made.table("trials.parquet").to_pylist()}
     assert len(seconds) == 6 and known.items() <= seconds.items()  # measured once, before the kill
-    assert _metrics(made) == _metrics(undisturbed)
-    assert _summary(made) == _summary(undisturbed)
+    assert metrics_of_trials(made) == metrics_of_trials(undisturbed)
+    assert recommended(made) == recommended(undisturbed)
 
 
 def _outcomes(folder: Path) -> dict[str, float]:
     """Trial → seconds, of those that have ended."""
     rows = [json.loads(file.read_text())["rows"][0] for file in folder.glob("[!.]*.json")]
     return {row["trial"]: row["seconds"] for row in rows}
-
-
-def _summary(made: Artefact) -> dict[str, Any]:
-    """The files of the recommended summary."""
-    files = {name: record for name, record in made.manifest.files.items() if name.startswith("summary/")}
-    assert files
-    return files
-
-
-def _metrics(made: Artefact) -> dict[str, list[float]]:
-    rows = made.table("trials.parquet").to_pylist()
-    return {row["trial"]: [row[f"test {name}"] for name in METRICS] for row in rows}
 
 
 def test_trials_take_the_memory_of_the_largest(dataset: Dataset, cluster: Cluster) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,7 +111,7 @@ def test_progress_is_logged_at_a_rate_that_one_can_read(
 ) -> None:
     """100 units a second for 25 seconds: the first, one every ten seconds, the last; what is done is said once."""
     clock = iter(number / 100 for number in range(10_000))
-    monkeypatch.setattr(logs.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with JsonLog(Run("fit", "night-5")).stages() as report:
         for step in range(2501):
             report("Steps", step, 2500, {"loss": 2.0} if step else "compiling")

@@ -1,8 +1,7 @@
-"""The solver in files: killed and begun again, with damaged tiles, on a full disk, on failing nodes: the same bytes."""
+"""The solver in files: killed and begun again, with damaged tiles, on a full disk: the same bytes."""
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -13,15 +12,15 @@ import psutil
 import pytest
 import scipy.sparse as sp
 
-from infrec.pipeline.cluster import InProcess, Pool, ray_session
+from infrec.pipeline.cluster import InProcess, Pool
 from infrec.pipeline.cluster.pool import PoolActor
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.models import VALIDATION, load_recommender
-from infrec.pipeline.storage import Artefact, Kind
+from infrec.pipeline.storage import Artefact
 from tests.builders import split_matrix, taste_dataset, taste_matrix, write_dataset
 from tests.killing import titles_below
 from tests.models import NONE, checksums, fit
-from tests.nodes import answer_of, by_itself, session_on_nodes
+from tests.nodes import by_itself
 from tests.patience import PATIENCE_SECONDS
 
 CONFIG = {"lambdas": (1.0, 5.0), "exponents": NONE}
@@ -152,17 +151,6 @@ def test_a_full_disk_publishes_nothing_and_keeps_what_is_finished(
     assert again.manifest.fingerprint() == undisturbed.manifest.fingerprint()
 
 
-def test_one_actor_and_a_node_that_fails_write_the_same_bytes(
-    dataset: Dataset, undisturbed: Artefact, tmp_path: Path
-) -> None:
-    """A node is lost in the middle of the factorisation and another takes its place."""
-    run = by_itself(fit_on_a_failing_node, str(dataset.artefact.location), str(tmp_path / "model"))
-    assert json.loads(answer_of(run)) == {"lost": 1}
-    found = Artefact.open(str(tmp_path / "model"), Kind.MODEL)
-    assert checksums(found) == checksums(undisturbed)
-    assert found.manifest.fingerprint() == undisturbed.manifest.fingerprint()
-
-
 def test_values_that_look_alike_are_candidates_of_their_own(dataset: Dataset, pool: Pool, tmp_path: Path) -> None:
     """And kernels that are alike: none may take another's files away."""
     lambdas, exponents = (5.0, 5.0000001), (NONE[0], NONE[0])
@@ -180,20 +168,4 @@ def fit_until_killed(dataset: str, out: str) -> None:
         if phase == SECOND and done == TILES // 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with ray_session(cpus=1), Pool() as pool:
-        fit("tiled", Dataset.open(dataset), Path(out), pool, report=kill, **CONFIG)
-
-
-def fit_on_a_failing_node(dataset: str, out: str) -> None:
-    """One node with one actor, replaced while it makes tiles."""
-    lost = 0
-    with session_on_nodes(1) as replace_one, Pool() as pool:
-
-        def lose_the_node(phase: str, done: int, total: int, detail: str = "") -> None:
-            nonlocal lost
-            if phase == SECOND and done == TILES // 2:
-                replace_one()
-                lost += 1
-
-        fit("tiled", Dataset.open(dataset), Path(out), pool, report=lose_the_node, **CONFIG)
-    print(json.dumps({"lost": lost}))
+    fit("tiled", Dataset.open(dataset), Path(out), InProcess(), report=kill, **CONFIG)

@@ -1,0 +1,173 @@
+"""The same bytes from two actors, from one core, and from nodes that are lost in the middle of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infrec.kernels.normalisation import Exponents
+from infrec.kernels.sampler import Sampler
+from infrec.pipeline.cluster import Pool, Report, ray_session, silent
+from infrec.pipeline.data import Dataset, GenerateConfig, generate_log
+from infrec.pipeline.distillation import BaselineConfig, DistillConfig, Method, summarise
+from infrec.pipeline.ingest import IngestConfig, ingest
+from infrec.pipeline.serving import evaluate
+from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
+from infrec.pipeline.study.config import SweepConfig
+from infrec.pipeline.study.placement import Share
+from infrec.pipeline.study.run import sweep
+from tests.builders import taste_dataset
+from tests.models import DEGREE, NONE, checksums, fit
+from tests.nodes import answer_of, by_itself, session_on_nodes
+from tests.sweeps import metrics_of_trials, recommended
+
+INGEST = IngestConfig(piece_rows=700, bucket_rows=900, k_core=3)
+DISTILL = DistillConfig(
+    budget=20, sampler=Sampler(draws=30), steps=24, batch=200, validate_every=8, checkpoint_every=4, accumulate=2
+)
+SWEEP = SweepConfig(
+    budgets=(5,),
+    methods=(Method.DISTILL_CF, Method.RANDOM_USERS),
+    seeds=1,
+    space={"steps": 8, "validate_every": 2, "draws": 20},
+)
+LANDMARKS: dict[str, Any] = {"landmarks": 150, "candidates": 400, "judged_users": 500, "lambdas": (1.0, 5.0)}
+
+
+def _summary(inputs: Path, out: Path, config: DistillConfig | BaselineConfig, report: Report) -> Artefact:
+    writer = ArtefactWriter(out, Kind.SUMMARY, purpose={})
+    with Pool() as pool:
+        return summarise(Dataset.open(inputs / "dataset"), writer, config, pool, report=report)
+
+
+def _model(inputs: Path, out: Path, report: Report, model: str, **config: Any) -> Artefact:
+    with Pool() as pool:
+        return fit(model, Dataset.open(inputs / "dataset"), out, pool, report=report, **config)
+
+
+def _baseline(method: Method) -> BaselineConfig:
+    return BaselineConfig(method=method, budget=150, lambdas=(0.5, 5.0), parts=3)
+
+
+def _swept(inputs: Path, out: Path, report: Report) -> Artefact:
+    with ArtefactWriter(out, Kind.SWEEP, purpose={}) as writer:
+        return sweep(Dataset.open(inputs / "dataset"), writer, SWEEP, Share(), report=report)[0]
+
+
+JOBS: dict[str, Callable[[Path, Path, Report], Artefact]] = {
+    "ingest": lambda inputs, out, report: ingest([str(inputs / "log")], str(out), INGEST, report=report).artefact,
+    "exact": lambda inputs, out, report: _model(
+        inputs, out, report, "infinite-ae", lambdas=(1.0, 5.0), exponents=(Exponents(), *DEGREE)
+    ),
+    "tiled": lambda inputs, out, report: _model(inputs, out, report, "tiled", lambdas=(1.0, 5.0), exponents=NONE),
+    "nystrom": lambda inputs, out, report: _model(inputs, out, report, "nystrom", exponents=DEGREE, **LANDMARKS),
+    "distill-cf": lambda inputs, out, report: _summary(inputs, out, DISTILL, report),
+    "svp-cf": lambda inputs, out, report: _summary(inputs, out, _baseline(Method.SVP_CF), report),
+    "landmarks": lambda inputs, out, report: _summary(inputs, out, _baseline(Method.NYSTROM), report),
+    "sweep": _swept,
+}
+"""Each makes an artefact of the log and the dataset in a folder."""
+
+ONE_CORE = [job for job in JOBS if job != "sweep"]
+PHASES = {
+    "ingest": ("read rows", "gather users"),
+    "tiled": ("Tiles (p=0 q=0 λ=5)",),
+    "distill-cf": ("Steps",),
+    "sweep": ("Trials",),
+}
+"""Where a node is lost: in Ray Data and in tasks, twice under actors, and under Tune."""
+
+
+@pytest.fixture(scope="module")
+def inputs(cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of some fifty pieces and forty buckets; a dataset of several tile rows of users in six shards."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rows = GenerateConfig(rows=36_000, users=600, items=80, files=36, string_ids=True, dirt=0.05)
+    generate_log(str(folder / "log"), rows)
+    taste_dataset(folder / "dataset", 1100, 80, seed=5, shards=6)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artefact]:
+    """From two actors that nothing happens to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return {job: make(inputs, folder / job, silent) for job, make in JOBS.items()}
+
+
+@pytest.fixture(scope="module")
+def one_core(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a process on one core, with one actor, has done the same."""
+    folder = tmp_path_factory.mktemp("one-core")
+    answer_of(by_itself(make_on_one_core, str(inputs), str(folder), one_core=True))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lost(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
+    """Where failing nodes have done it; job → the phases in which it lost one."""
+    folder = tmp_path_factory.mktemp("failing-nodes")
+    return folder, json.loads(answer_of(by_itself(make_on_failing_nodes, str(inputs), str(folder))))
+
+
+@pytest.mark.parametrize("job", ONE_CORE)
+def test_one_actor_on_one_core(job: str, undisturbed: dict[str, Artefact], one_core: Path) -> None:
+    _assert_same(Artefact.open(one_core / job, undisturbed[job].manifest.kind), undisturbed[job])
+
+
+def test_one_actor_judges_alike(undisturbed: dict[str, Artefact], one_core: Path, inputs: Path, pool: Pool) -> None:
+    metrics = evaluate(str(undisturbed["exact"].location), Dataset.open(inputs / "dataset"), pool).metrics
+    assert json.loads((one_core / "evaluation.json").read_text()) == metrics
+
+
+@pytest.mark.parametrize("job", PHASES)
+def test_nodes_that_are_lost_and_replaced(
+    job: str, undisturbed: dict[str, Artefact], lost: tuple[Path, dict[str, list[str]]]
+) -> None:
+    folder, phases = lost
+    assert tuple(phases[job]) == PHASES[job]
+    _assert_same(Artefact.open(folder / job, undisturbed[job].manifest.kind), undisturbed[job])
+
+
+def _assert_same(found: Artefact, expected: Artefact) -> None:
+    if expected.manifest.kind == Kind.SWEEP:  # it tells seconds, too
+        assert {row["status"] for row in found.table("trials.parquet").to_pylist()} == {"done"}
+        assert metrics_of_trials(found) == metrics_of_trials(expected)
+        assert recommended(found) == recommended(expected)
+        return
+    assert checksums(found) == checksums(expected)
+    assert found.manifest.fingerprint() == expected.manifest.fingerprint()
+
+
+def make_on_one_core(inputs: str, folder: str) -> None:
+    with ray_session(cpus=1) as cluster:
+        assert cluster.cpus == 1
+        for job in ONE_CORE:
+            JOBS[job](Path(inputs), Path(folder) / job, silent)
+        with Pool() as pool:
+            metrics = evaluate(str(Path(folder) / "exact"), Dataset.open(Path(inputs) / "dataset"), pool).metrics
+    (Path(folder) / "evaluation.json").write_text(json.dumps(dict(metrics)))
+
+
+def make_on_failing_nodes(inputs: str, folder: str) -> None:
+    """Two nodes with a CPU each, of which one is lost, in the middle of each phase of a job's, while calls are in hand.
+
+    Prints the phases.
+    """
+    lost: dict[str, list[str]] = {job: [] for job in PHASES}
+    with session_on_nodes(2) as replace_one:
+        for job, phases in PHASES.items():
+
+            def lose_a_node(
+                phase: str, done: int, total: int, detail: object = "", job: str = job, phases: tuple[str, ...] = phases
+            ) -> None:
+                if phase in phases and phase not in lost[job] and 0 < done < total and 3 * done >= total:
+                    lost[job].append(phase)
+                    replace_one()
+
+            JOBS[job](Path(inputs), Path(folder) / job, lose_a_node)
+    print(json.dumps(lost))
