@@ -17,7 +17,7 @@ from infrec.pipeline.data import Dataset
 from infrec.pipeline.storage import Artefact, Kind
 
 USERS, GENRES, ITEMS_OF_A_GENRE, OF_A_USER = 300, 6, 100, 24
-OPTIONS = ("--budget", "40", "--steps", "60")
+OPTIONS = ("--budget", "40", "--steps", "24")
 NOW = int(datetime.now(UTC).timestamp())
 
 

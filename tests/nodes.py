@@ -1,4 +1,4 @@
-"""Runs in a process and a Ray of their own: on one core, or on nodes that are lost and replaced in the middle of it."""
+"""Runs in a process of their own: on the Ray of the tests, on one core, or on nodes that are lost meanwhile."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ray.cluster_utils import Cluster
+import ray
+import ray.cluster_utils
 
-from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.cluster import Cluster, ray_session
 from tests.patience import PATIENCE_SECONDS
 
 
-def by_itself(function: Callable[..., None], *arguments: Any, one_core: bool = False) -> subprocess.Popen[str]:
-    """Call a function of a test module in a process of its own."""
+def by_itself(
+    function: Callable[..., None], *arguments: Any, one_core: bool = False, joins: Cluster | None = None
+) -> subprocess.Popen[str]:
+    """Call a function of a test module in a process of its own. If it starts Ray, it `joins` a running one."""
     module, name = Path(inspect.getfile(function)).stem, function.__name__
     code = f"from tests.{module} import {name}; {name}(*{arguments!r})"
     if one_core:  # before anything is imported that asks for the number of cores
@@ -27,10 +30,17 @@ def by_itself(function: Callable[..., None], *arguments: Any, one_core: bool = F
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[1],
+        env=os.environ | (joining(joins) if joins else {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def joining(cluster: Cluster) -> dict[str, str]:
+    """The environment of a process that joins the Ray of the tests, which is much faster than to start another."""
+    assert cluster.cpus
+    return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
 
 def answer_of(run: subprocess.Popen[str]) -> str:
@@ -50,7 +60,7 @@ def session_on_nodes(count: int) -> Iterator[Callable[[], None]]:
 
     Another node joins, and the oldest one dies while the caller goes on: with calls in hand.
     """
-    cluster = Cluster(
+    cluster = ray.cluster_utils.Cluster(
         initialize_head=True,
         head_node_args={
             "num_cpus": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,8 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from infrec.jobs.cli import main
+from infrec.pipeline.cluster import Cluster
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.ingest import IngestConfig, ingest
+from tests.nodes import joining
 from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
 
@@ -213,7 +216,7 @@ def test_a_log_is_not_overwritten_by_its_dataset(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "log.parquet").exists()
 
 
-def test_interrupt_publishes_nothing(tmp_path: Path) -> None:
+def test_interrupt_publishes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     """Ctrl-C in a process of its own, which ends with one sentence, 130 and nothing that a reader accepts."""
     log, out = tmp_path / "log", tmp_path / "out"
     random = np.random.default_rng(0)
@@ -221,8 +224,9 @@ def test_interrupt_publishes_nothing(tmp_path: Path) -> None:
         users, items = random.integers(200_000, size=1 << 20), random.integers(5_000, size=1 << 20)
         (log / f"day={number}").mkdir(parents=True)
         pq.write_table(pa.table({"user_id": users, "item_id": items}), log / f"day={number}" / "a.parquet")
-    command = [sys.executable, "-m", "jobs", "ingest", str(log), "--out", str(out), "--cpus", "1"]
-    run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "jobs", "ingest", str(log), "--out", str(out)]
+    settings: dict[str, Any] = {"cwd": ROOT, "env": os.environ | joining(cluster), "text": True}
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, **settings)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not list(tmp_path.glob(".out.partial/_work/rows-*.arrow")):  # the first of four pieces
         assert run.poll() is None

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from infrec.jobs.cli import main
-from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.cluster import Cluster, ray_session
 from infrec.pipeline.data import Dataset, GenerateConfig, generate_log
 from infrec.pipeline.storage import Artefact, InputError
 from tests.killing import finished_parts
@@ -65,11 +65,11 @@ def test_dirt_is_found_by_ingest(tmp_path: Path) -> None:
 TWELVE_FILES = GenerateConfig(rows=20_000, users=100, items=50, files=12, string_ids=True)
 
 
-def test_a_killed_run_keeps_its_finished_files(tmp_path: Path) -> None:
+def test_a_killed_run_keeps_its_finished_files(cluster: Cluster, tmp_path: Path) -> None:
     """The driver gets SIGKILL after half of the files; then one of them is cut off."""
     undisturbed = generate_log(str(tmp_path / "undisturbed"), TWELVE_FILES).manifest.fingerprint()
     out = tmp_path / "log"
-    killed = by_itself(generate_until_killed, str(out))
+    killed = by_itself(generate_until_killed, str(out), joins=cluster)
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
@@ -87,7 +87,7 @@ def generate_until_killed(out: str) -> None:
         if done > total / 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with ray_session(cpus=1):
+    with ray_session():
         generate_log(out, TWELVE_FILES, report=kill)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.cluster import Cluster, ray_session
 from infrec.pipeline.data import GenerateConfig, generate_log
 from infrec.pipeline.ingest import IngestConfig, ingest
 from tests.killing import titles_below
@@ -44,10 +44,12 @@ def parts_on_disk(out: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("of_pass", ["rows", "users"])
-def test_a_killed_run_goes_on_where_it_stopped(log: str, undisturbed: str, tmp_path: Path, of_pass: str) -> None:
+def test_a_killed_run_goes_on_where_it_stopped(
+    log: str, undisturbed: str, cluster: Cluster, tmp_path: Path, of_pass: str
+) -> None:
     """The driver gets SIGKILL in the first and in the last pass; no part that it had finished is computed twice."""
     out = tmp_path / "out"
-    run = by_itself(ingest_by_itself, log, str(out))
+    run = by_itself(ingest_by_itself, log, str(out), joins=cluster)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while sum(name.startswith(of_pass) for name in parts_on_disk(out)) < 5:
         assert run.poll() is None, "the run was over before it could be killed"
@@ -103,5 +105,5 @@ def workers() -> list[psutil.Process]:
 
 
 def ingest_by_itself(log: str, out: str) -> None:
-    with ray_session(cpus=1):
+    with ray_session():
         ingest([log], out, CONFIG)

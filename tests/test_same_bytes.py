@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,42 +39,48 @@ SWEEP = SweepConfig(
     seeds=1,
     space={"steps": 8, "validate_every": 2, "draws": 20},
 )
+Job = Callable[[Path, Path, Any, Report], Artefact]
+"""Makes an artefact of the log and the dataset in a folder, with a pool."""
+
 LANDMARKS: dict[str, Any] = {"landmarks": 150, "candidates": 400, "judged_users": 500, "lambdas": (1.0, 5.0)}
 
 
-def _summary(inputs: Path, out: Path, config: DistillConfig | BaselineConfig, report: Report) -> Artefact:
-    writer = ArtefactWriter(out, Kind.SUMMARY, purpose={})
-    with Pool() as pool:
+def _model(model: str, **config: Any) -> Job:
+    return lambda inputs, out, pool, report: fit(
+        model, Dataset.open(inputs / "dataset"), out, pool, report=report, **config
+    )
+
+
+def _summary(config: DistillConfig | BaselineConfig) -> Job:
+    def job(inputs: Path, out: Path, pool: Pool, report: Report) -> Artefact:
+        writer = ArtefactWriter(out, Kind.SUMMARY, purpose={})
         return summarise(Dataset.open(inputs / "dataset"), writer, config, pool, report=report)
 
-
-def _model(inputs: Path, out: Path, report: Report, model: str, **config: Any) -> Artefact:
-    with Pool() as pool:
-        return fit(model, Dataset.open(inputs / "dataset"), out, pool, report=report, **config)
+    return job
 
 
-def _baseline(method: Method) -> BaselineConfig:
-    return BaselineConfig(method=method, budget=150, lambdas=(0.5, 5.0), parts=3)
+def _ingest(inputs: Path, out: Path, pool: Pool | None, report: Report) -> Artefact:
+    return ingest([str(inputs / "log")], str(out), INGEST, report=report).artefact
 
 
-def _swept(inputs: Path, out: Path, report: Report) -> Artefact:
+def _sweep(inputs: Path, out: Path, pool: Pool | None, report: Report) -> Artefact:
     with ArtefactWriter(out, Kind.SWEEP, purpose={}) as writer:
         return sweep(Dataset.open(inputs / "dataset"), writer, SWEEP, Share(), report=report)[0]
 
 
-JOBS: dict[str, Callable[[Path, Path, Report], Artefact]] = {
-    "ingest": lambda inputs, out, report: ingest([str(inputs / "log")], str(out), INGEST, report=report).artefact,
-    "exact": lambda inputs, out, report: _model(
-        inputs, out, report, "infinite-ae", lambdas=(1.0, 5.0), exponents=(Exponents(), *DEGREE)
-    ),
-    "tiled": lambda inputs, out, report: _model(inputs, out, report, "tiled", lambdas=(1.0, 5.0), exponents=NONE),
-    "nystrom": lambda inputs, out, report: _model(inputs, out, report, "nystrom", exponents=DEGREE, **LANDMARKS),
-    "distill-cf": lambda inputs, out, report: _summary(inputs, out, DISTILL, report),
-    "svp-cf": lambda inputs, out, report: _summary(inputs, out, _baseline(Method.SVP_CF), report),
-    "landmarks": lambda inputs, out, report: _summary(inputs, out, _baseline(Method.NYSTROM), report),
-    "sweep": _swept,
+BASELINE = BaselineConfig(method=Method.NYSTROM, budget=150, lambdas=(0.5, 5.0), parts=3)
+JOBS: dict[str, Job] = {
+    "ingest": _ingest,
+    "exact": _model("infinite-ae", lambdas=(1.0, 5.0), exponents=(Exponents(), *DEGREE)),
+    "tiled": _model("tiled", lambdas=(1.0, 5.0), exponents=NONE),
+    "nystrom": _model("nystrom", exponents=DEGREE, **LANDMARKS),
+    "distill-cf": _summary(DISTILL),
+    "svp-cf": _summary(replace(BASELINE, method=Method.SVP_CF)),
+    "landmarks": _summary(BASELINE),
+    "sweep": _sweep,
 }
-"""Each makes an artefact of the log and the dataset in a folder."""
+WITHOUT_POOL = ("ingest", "sweep")
+"""These start tasks of their own, which need the CPUs that a pool would hold."""
 
 ONE_CORE = [job for job in JOBS if job != "sweep"]
 PHASES = {
@@ -93,25 +103,39 @@ def inputs(cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artefact]:
+def folder(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("same-bytes")
+
+
+@pytest.fixture(scope="module")
+def others(inputs: Path, folder: Path) -> Iterator[dict[str, Future[str]]]:
+    """The same jobs in two other processes: on one core, with one actor, and where nodes fail."""
+    with ThreadPoolExecutor(2) as meanwhile:
+        yield {
+            name: meanwhile.submit(answer_of, by_itself(make, str(inputs), str(folder / name), one_core=one_core))
+            for name, make, one_core in (
+                ("one core", make_on_one_core, True),
+                ("failing nodes", make_on_failing_nodes, False),
+            )
+        }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(inputs: Path, folder: Path, others: object) -> dict[str, Artefact]:
     """From two actors that nothing happens to."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return {job: make(inputs, folder / job, silent) for job, make in JOBS.items()}
+    return {job: JOBS[job](inputs, folder / job, pool, silent) for job, pool in _with_pools(JOBS)}
 
 
 @pytest.fixture(scope="module")
-def one_core(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a process on one core, with one actor, has done the same."""
-    folder = tmp_path_factory.mktemp("one-core")
-    answer_of(by_itself(make_on_one_core, str(inputs), str(folder), one_core=True))
-    return folder
+def one_core(folder: Path, undisturbed: object, others: dict[str, Future[str]]) -> Path:
+    others["one core"].result()
+    return folder / "one core"
 
 
 @pytest.fixture(scope="module")
-def lost(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
+def lost(folder: Path, undisturbed: object, others: dict[str, Future[str]]) -> tuple[Path, dict[str, list[str]]]:
     """Where failing nodes have done it; job → the phases in which it lost one."""
-    folder = tmp_path_factory.mktemp("failing-nodes")
-    return folder, json.loads(answer_of(by_itself(make_on_failing_nodes, str(inputs), str(folder))))
+    return folder / "failing nodes", json.loads(others["failing nodes"].result())
 
 
 @pytest.mark.parametrize("job", ONE_CORE)
@@ -143,11 +167,19 @@ def _assert_same(found: Artefact, expected: Artefact) -> None:
     assert found.manifest.fingerprint() == expected.manifest.fingerprint()
 
 
+def _with_pools(jobs: Iterable[str]) -> Iterator[tuple[str, Pool | None]]:
+    """The jobs with the pool that they share: actors take long to start."""
+    for pooled, group in itertools.groupby(jobs, lambda job: job not in WITHOUT_POOL):
+        with Pool() if pooled else nullcontext() as pool:
+            for job in group:
+                yield job, pool
+
+
 def make_on_one_core(inputs: str, folder: str) -> None:
     with ray_session(cpus=1) as cluster:
         assert cluster.cpus == 1
-        for job in ONE_CORE:
-            JOBS[job](Path(inputs), Path(folder) / job, silent)
+        for job, pool in _with_pools(ONE_CORE):
+            JOBS[job](Path(inputs), Path(folder) / job, pool, silent)
         with Pool() as pool:
             metrics = evaluate(str(Path(folder) / "exact"), Dataset.open(Path(inputs) / "dataset"), pool).metrics
     (Path(folder) / "evaluation.json").write_text(json.dumps(dict(metrics)))
@@ -160,14 +192,12 @@ def make_on_failing_nodes(inputs: str, folder: str) -> None:
     """
     lost: dict[str, list[str]] = {job: [] for job in PHASES}
     with session_on_nodes(2) as replace_one:
-        for job, phases in PHASES.items():
+        for job, pool in _with_pools(PHASES):
 
-            def lose_a_node(
-                phase: str, done: int, total: int, detail: object = "", job: str = job, phases: tuple[str, ...] = phases
-            ) -> None:
-                if phase in phases and phase not in lost[job] and 0 < done < total and 3 * done >= total:
+            def lose_a_node(phase: str, done: int, total: int, detail: object = "", job: str = job) -> None:
+                if phase in PHASES[job] and phase not in lost[job] and 0 < done < total and 3 * done >= total:
                     lost[job].append(phase)
                     replace_one()
 
-            JOBS[job](Path(inputs), Path(folder) / job, lose_a_node)
+            JOBS[job](Path(inputs), Path(folder) / job, pool, lose_a_node)
     print(json.dumps(lost))

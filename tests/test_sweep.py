@@ -33,6 +33,7 @@ from infrec.pipeline.study.run import sweep as run_sweep
 from infrec.pipeline.study.space import with_parameters
 from infrec.pipeline.study.tuning import OnePerBudget, plain
 from tests.builders import taste_dataset
+from tests.nodes import joining
 from tests.sentence import assert_one_sentence
 from tests.sweeps import metrics_of_trials, recommended
 
@@ -197,11 +198,10 @@ def test_a_killed_sweep_goes_on(dataset: Dataset, cluster: Cluster, undisturbed:
     """With SIGKILL, in the middle: what had ended is not run again, and the result is that of an unbroken run."""
     out, space = tmp_path / "out", tmp_path / "space.yaml"
     space.write_text("\n".join(f"{name}: {value}" for name, value in SHORT.items()))
-    command = ["sweep", str(dataset.artefact.location), "--out", str(out), "--cpus", "2"]
+    command = ["sweep", str(dataset.artefact.location), "--out", str(out)]
     command += ["--budgets", "5", "--seeds", "1", "--space", str(space)]
     command += ["--methods", "distill-cf,random-users", "--noise", "0.2"]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    settings: dict[str, Any] = {"cwd": Path(__file__).parents[1], "env": environment}
+    settings: dict[str, Any] = {"cwd": Path(__file__).parents[1], "env": os.environ | joining(cluster)}
     said = tmp_path / "stderr.txt"
     with said.open("w") as stderr:
         settings["stderr"] = stderr
