@@ -25,9 +25,9 @@ PASSES = ("read rows", "gather users", "write shards")
 
 @pytest.fixture(scope="module")
 def log(cluster: object, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """36,000 rows in 36 files: some fifty pieces and forty buckets."""
+    """36,000 rows in 52 files, each of which is one part; forty buckets."""
     out = str(tmp_path_factory.mktemp("faults") / "log")
-    generate_log(out, GenerateConfig(rows=36_000, users=600, items=80, files=36, string_ids=True, dirt=0.05))
+    generate_log(out, GenerateConfig(rows=36_000, users=600, items=80, files=52, string_ids=True, dirt=0.05))
     return out
 
 
@@ -37,10 +37,17 @@ def undisturbed(log: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def parts_on_disk(out: Path) -> dict[str, int]:
-    """The finished parts of an unfinished run and when each was written."""
+    """The finished parts of an unfinished run and when each was written.
+
+    Of two files that belong together the second makes the part a finished one: rows follow items, and a receipt follows
+    its file.
+    """
     staging = out.parent / f".{out.name}.partial"
-    files = [*staging.glob("_work/*-*.arrow"), *staging.glob("users-*.parquet")]
-    return {file.name: file.stat().st_mtime_ns for file in files}
+    rows = [*staging.glob("_work/rows-*.arrow")]
+    items = [file.with_name(file.name.replace("rows", "items")) for file in rows]
+    others = [*staging.glob("_work/codes-*.arrow"), *staging.glob("_work/histories-*.arrow")]
+    users = [staging / receipt.stem for receipt in staging.glob("_work/users-*.parquet.json")]
+    return {file.name: file.stat().st_mtime_ns for file in (*rows, *items, *others, *users)}
 
 
 @pytest.mark.parametrize("of_pass", ["rows", "users"])
