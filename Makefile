@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# Python compiles what is imported, and pip need not compile all that is never imported. Tests start hundreds of
-# processes: each would compile anew where Python may not keep what it has compiled
+# Tests start hundreds of processes: each would compile anew where Python may not keep what it has compiled
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-kernels test-portable lint types clean
@@ -39,7 +38,7 @@ types: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "infrec needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 clean:

@@ -253,6 +253,8 @@ def test_trials_take_the_memory_of_the_largest(dataset: Dataset, cluster: Cluste
         (["--budgets", "5,121"], "the number of training users; the largest is 121 (--budgets)."),
         (["--methods", "magic"], "--methods: there is no magic; there are distill-cf, random-users"),
         (["--learners", "magic"], "--learners: there is no magic; there are infinite-ae, ease, mf."),
+        (["--methods", ""], "There is no method: name one at least (--methods)."),
+        (["--noise", "0,0"], "A noise rate is named twice: name each once (--noise)."),
         (["--noise", "2"], "The noise rates must lie in 0 … 1, they are 2 (--noise)."),
         (["--seeds", "0"], "The number of seeds must be at least 1, it is 0 (--seeds)."),
         (["--target", "0"], "The target must be positive, such as 0.96, it is 0 (--target)."),

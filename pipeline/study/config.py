@@ -95,10 +95,12 @@ class SweepConfig:
             raise InputError(f"The budgets must go up, they are {','.join(map(str, self.budgets))}.", "budgets")
         if self.budgets[0] < 1:
             raise InputError(f"The budgets must be at least 1, the least is {self.budgets[0]}.", "budgets")
-        for name in ("methods", "learners", "noise"):
+        for name, one in (("methods", "method"), ("learners", "learner"), ("noise", "noise rate")):
             values = getattr(self, name)
-            if not values or len({*values}) < len(values):
-                raise InputError(f"The {name} must have one value at least, and none twice.", name)
+            if not values:
+                raise InputError(f"There is no {one}: name one at least.", name)
+            if len({*values}) < len(values):
+                raise InputError(f"A {one} is named twice: name each once.", name)
         for name in ("seeds", "samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"The number of {name} must be at least 1, it is {getattr(self, name)}.", name)

@@ -7,6 +7,7 @@ all trials, and a trial with a known outcome reports its validations again, to t
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -32,8 +33,11 @@ _TUNE_ENVIRONMENT = {
 
 _GRACE_VALIDATIONS = 2
 _REDUCTION = 2
-_RETRIES = 2
+_RETRIES = 3
 """The number of times that a trial is made again after its process or node was lost."""
+_PAUSE_SECONDS = 10.0
+"""The time before lost trials are made again. A cluster takes as long to notice that a node is gone, and would begin
+them there."""
 
 
 def run_trials(
@@ -139,6 +143,7 @@ class _Recorder(tune.Callback):  # type: ignore[misc]
         self._done, self._total = done, total
         self._validations: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
         """Trial → step → metrics. A trial that is made again reports the same steps again."""
+        self._paused = float("-inf")
         if total:
             report(phase, done, total)
 
@@ -158,6 +163,12 @@ class _Recorder(tune.Callback):  # type: ignore[misc]
         if Outcome.read(self._bench.place_of(ours)) is None:
             stopped(ours, list(self._validations[ours.name].values())).write(self._bench.place_of(ours))
         self._advance(ours)
+
+    def on_trial_recover(self, **_: Any) -> None:
+        """Wait before trials are made again. Trials that were lost at the same time wait together."""
+        if time.monotonic() > self._paused + _PAUSE_SECONDS:
+            time.sleep(_PAUSE_SECONDS)
+            self._paused = time.monotonic()
 
     def on_trial_error(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         ours = _trial_of(trial)
