@@ -31,6 +31,11 @@ from tests.sentence import assert_one_sentence
 
 REPOSITORY = Path(__file__).parents[1]
 NOBODY = "http://127.0.0.1:9"
+_OF_THE_HEAD = {
+    "RAY_FAKE_CLUSTER": "1",
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "RAY_health_check_failure_threshold": "200",  # on a busy machine a node is slow, and not lost
+}
 
 
 class Head:
@@ -54,7 +59,7 @@ class Head:
             + [f"--autoscaling-config={config}"]
             + [f"--temp-dir={scratch}", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
             + [f"--{name}={port}" for name, port in zip(names, ports, strict=True)],
-            env={**self.environment, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"},
+            env={**self.environment, **_OF_THE_HEAD},
             cwd=scratch,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
