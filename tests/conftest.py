@@ -26,8 +26,6 @@ os.environ.pop("INFREC_LOG_FORMAT", None)
 os.environ.pop("INFREC_RUN_ID", None)
 os.environ.pop("FORCE_COLOR", None)
 os.environ |= {"JAX_PLATFORMS": "cpu", "NO_PROXY": "*", "no_proxy": "*"}
-# Ray looks at its logs twice a second and at its processes every other one, which takes a tenth of two cores
-os.environ |= {"LOG_NAME_UPDATE_INTERVAL_S": "30", "REPORTER_UPDATE_INTERVAL_MS": "60000"}
 # Nor are Ray's workers ended because other programs have filled the memory
 os.environ |= {"RAY_memory_monitor_refresh_ms": "0"}
 

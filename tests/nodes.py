@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.cluster_utils
+from ray.cluster_utils import Cluster
 
-from infrec.pipeline.cluster import Cluster, ray_session
+from infrec.pipeline.cluster import ray_session
 from tests.patience import PATIENCE_SECONDS
 
 
 def by_itself(
-    function: Callable[..., None], *arguments: Any, one_core: bool = False, joins: Cluster | None = None
+    function: Callable[..., None], *arguments: Any, one_core: bool = False, joins: bool = False
 ) -> subprocess.Popen[str]:
-    """Call a function of a test module in a process of its own. If it starts Ray, it `joins` a running one."""
+    """Call a function of a test module in a process of its own. If it `joins`, its Ray is that of the tests."""
     module, name = Path(inspect.getfile(function)).stem, function.__name__
     code = f"from tests.{module} import {name}; {name}(*{arguments!r})"
     if one_core:  # before anything is imported that asks for the number of cores
@@ -30,16 +30,15 @@ def by_itself(
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[1],
-        env=os.environ | (joining(joins) if joins else {}),
+        env=os.environ | (joining() if joins else {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def joining(cluster: Cluster) -> dict[str, str]:
+def joining() -> dict[str, str]:
     """The environment of a process that joins the Ray of the tests, which is much faster than to start another."""
-    assert cluster.cpus
     return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
 
@@ -60,7 +59,7 @@ def session_on_nodes(count: int) -> Iterator[Callable[[], None]]:
 
     Another node joins, and the oldest one dies while the caller goes on: with calls in hand.
     """
-    cluster = ray.cluster_utils.Cluster(
+    cluster = Cluster(
         initialize_head=True,
         head_node_args={
             "num_cpus": 0,

@@ -225,7 +225,7 @@ def test_interrupt_publishes_nothing(cluster: Cluster, tmp_path: Path) -> None:
         (log / f"day={number}").mkdir(parents=True)
         pq.write_table(pa.table({"user_id": users, "item_id": items}), log / f"day={number}" / "a.parquet")
     command = [sys.executable, "-m", "jobs", "ingest", str(log), "--out", str(out)]
-    settings: dict[str, Any] = {"cwd": ROOT, "env": os.environ | joining(cluster), "text": True}
+    settings: dict[str, Any] = {"cwd": ROOT, "env": os.environ | joining(), "text": True}
     run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, **settings)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not list(tmp_path.glob(".out.partial/_work/rows-*.arrow")):  # the first of four pieces

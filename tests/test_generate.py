@@ -69,7 +69,7 @@ def test_a_killed_run_keeps_its_finished_files(cluster: Cluster, tmp_path: Path)
     """The driver gets SIGKILL after half of the files; then one of them is cut off."""
     undisturbed = generate_log(str(tmp_path / "undisturbed"), TWELVE_FILES).manifest.fingerprint()
     out = tmp_path / "log"
-    killed = by_itself(generate_until_killed, str(out), joins=cluster)
+    killed = by_itself(generate_until_killed, str(out), joins=True)
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()

@@ -56,7 +56,7 @@ def test_a_killed_run_goes_on_where_it_stopped(
 ) -> None:
     """The driver gets SIGKILL in the first and in the last pass; no part that it had finished is computed twice."""
     out = tmp_path / "out"
-    run = by_itself(ingest_by_itself, log, str(out), joins=cluster)
+    run = by_itself(ingest_by_itself, log, str(out), joins=True)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while sum(name.startswith(of_pass) for name in parts_on_disk(out)) < 5:
         assert run.poll() is None, "the run was over before it could be killed"

@@ -36,8 +36,8 @@ _REDUCTION = 2
 _RETRIES = 3
 """The number of times that a trial is made again after its process or node was lost."""
 _PAUSE_SECONDS = 10.0
-"""The time before lost trials are made again. A cluster takes as long to notice that a node is gone, and would begin
-them there."""
+"""The time before lost trials are made again. Ray takes some seconds to notice that a node is gone, and until then
+it may begin them there."""
 
 
 def run_trials(
