@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 
 from infrec.jobs.cli import main
-from infrec.pipeline.cluster import Cluster, InProcess, Report, silent
+from infrec.pipeline.cluster import Cluster, InProcess, OnValidation, Report, ignored, silent
 from infrec.pipeline.data import Dataset, PerturbConfig, perturb_dataset
 from infrec.pipeline.distillation import DistillConfig, Method, distill, plan_summarise
 from infrec.pipeline.models import EASEConfig, MFConfig, fit_ease, fit_mf
@@ -26,12 +26,13 @@ from infrec.pipeline.report.findings import ALL_USERS, METRICS, Findings
 from infrec.pipeline.serving import Learner, evaluate
 from infrec.pipeline.solvers import Solver
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind, Location
-from infrec.pipeline.study.bench import Bench, paper_search
+from infrec.pipeline.study import tuning
+from infrec.pipeline.study.bench import Bench, Outcome, paper_search
 from infrec.pipeline.study.config import SweepConfig, Trial
 from infrec.pipeline.study.placement import Share, room_for
 from infrec.pipeline.study.run import sweep as run_sweep
 from infrec.pipeline.study.space import with_parameters
-from infrec.pipeline.study.tuning import OnePerBudget, plain
+from infrec.pipeline.study.tuning import OnePerBudget, plain, run_trials
 from tests.builders import taste_dataset
 from tests.nodes import joining
 from tests.sentence import assert_one_sentence
@@ -122,6 +123,36 @@ def test_hopeless_trials_are_stopped() -> None:
             if scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP:
                 stopped.append((budget, seed, validation))
     assert stopped == [(5, 1, 2)]
+
+
+def test_lost_trials_are_made_again(
+    dataset: Dataset, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process of one trial is killed once. That of another is killed every time, which does not go on for ever."""
+    monkeypatch.setattr(tuning, "_PAUSE_SECONDS", 0.0)  # no node is lost with them
+    deaths = tmp_path / "deaths"
+
+    class Mortal(Bench):  # made here, so that it travels to the trials by value
+        def run(self, trial: Trial, on_validation: OnValidation = ignored) -> Outcome:
+            before = len(list(deaths.glob(f"{trial.name}*")))
+            if trial.method == Method.HEAD_USERS or (trial.method == Method.RANDOM_USERS and not before):
+                deaths.mkdir(exist_ok=True)
+                (deaths / f"{trial.name}-{before}").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().run(trial, on_validation)
+
+    config = SweepConfig(budgets=(5,), methods=(Method.RANDOM_USERS, Method.HEAD_USERS), seeds=1)
+    bench = Mortal(dataset, {}, Location.of(tmp_path / "work"), Solver.EXACT, paper_search("AUC"), config.learners)
+    trials = list(config.points({}, all_users=dataset.num_training_users))
+    outcomes = run_trials(trials, bench, phase="Trials", share=Share(), early_stopping=False, report=silent)
+    rows = {trial.method: outcome.rows[0] for trial, outcome in zip(trials, outcomes, strict=True)}
+    assert {method: row["status"] for method, row in rows.items()} == {
+        ALL_USERS: "done",
+        Method.RANDOM_USERS: "done",
+        Method.HEAD_USERS: "failed",
+    }
+    assert rows[Method.HEAD_USERS]["reason"] == "Its process or node was lost 3 times."
+    assert len(list(deaths.iterdir())) == 1 + 3
 
 
 @pytest.mark.parametrize("learner", [Learner.EASE, Learner.MF])

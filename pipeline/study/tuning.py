@@ -33,11 +33,11 @@ _TUNE_ENVIRONMENT = {
 
 _GRACE_VALIDATIONS = 2
 _REDUCTION = 2
-_RETRIES = 3
+_RETRIES = 2
 """The number of times that a trial is made again after its process or node was lost."""
-_PAUSE_SECONDS = 10.0
-"""The time before lost trials are made again. Ray takes some seconds to notice that a node is gone, and until then
-it may begin them there."""
+_PAUSE_SECONDS = 15.0
+"""The time before lost trials are made again. Ray takes about as long to notice that a node is gone, and until then it
+may begin them there."""
 
 
 def run_trials(
@@ -51,7 +51,8 @@ def run_trials(
 ) -> list[Outcome]:
     """Run trials, and return their outcomes in the given order. Trials that are done or stopped are not run again.
 
-    `share` is the resources of one trial. With `early_stopping`, the scheduler stops hopeless trials.
+    `share` is the resources of one trial. With `early_stopping`, the scheduler stops hopeless trials. Trials that were
+    lost are made again after the others. Tune itself does so only if the loss came after the trial's process had begun.
     """
     trials = list({trial.name: trial for trial in trials}.values())
     todo = sorted(trials, key=lambda trial: -trial.cost)
@@ -59,33 +60,47 @@ def run_trials(
         known = Outcome.read(bench.place_of(trial))
         if known and known.failed:
             bench.place_of(trial).remove()  # it failed in an earlier run: try it again
-    if not early_stopping:  # with it, the scheduler is told of the known ones as well
-        todo = [trial for trial in todo if not bench.place_of(trial).exists()]
-    recorder = _Recorder(bench, phase, len(trials) - len(todo), len(trials), report)
-    if todo:
-        taken = {"cpu": share.cpus, "gpu": share.gpus, "memory": share.memory}
-        tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_run, bench=bench), taken),
-            param_space={"trial": tune.grid_search([plain(trial) for trial in todo])},
-            tune_config=tune.TuneConfig(
-                scheduler=OnePerBudget(todo[0].select) if early_stopping else None,
-                reuse_actors=True,  # imports and compiled functions serve one trial after another
-                trial_name_creator=lambda trial: _trial_of(trial).name,
-                trial_dirname_creator=lambda trial: _trial_of(trial).name,
-            ),
-            run_config=tune.RunConfig(
-                name=phase.lower(),
-                storage_path=str(bench.work / "tune"),
-                failure_config=tune.FailureConfig(max_failures=_RETRIES),
-                callbacks=[recorder, TBXLoggerCallback()],
-                verbose=0,
-            ),
-        )
-        # Even with verbose=0 Tune talks on stdout, which is for results
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), environment(_TUNE_ENVIRONMENT):
-            tuner.fit()
+    for times in range(1, _RETRIES + 2):
+        if times > 1:
+            time.sleep(_PAUSE_SECONDS)
+        if not early_stopping:  # with it, the scheduler is told of the known ones as well
+            todo = [trial for trial in todo if not bench.place_of(trial).exists()]
+        recorder = _Recorder(bench, phase, len(trials) - len(todo), len(trials), report)
+        if todo:
+            _tune(todo, bench, phase, share, recorder, early_stopping=early_stopping)
+        lost = [trial for trial in trials if not bench.place_of(trial).exists()]
+        if not lost:
+            break
+    for trial in lost:
+        failed(trial, bench.learners, f"Its process or node was lost {times} times.").write(bench.place_of(trial))
     outcomes = [Outcome.read(bench.place_of(trial)) for trial in trials]
     return [outcome for outcome in outcomes if outcome]
+
+
+def _tune(
+    trials: Sequence[Trial], bench: Bench, phase: str, share: Share, recorder: _Recorder, *, early_stopping: bool
+) -> None:
+    """Let Tune run every trial once."""
+    taken = {"cpu": share.cpus, "gpu": share.gpus, "memory": share.memory}
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(_run, bench=bench), taken),
+        param_space={"trial": tune.grid_search([plain(trial) for trial in trials])},
+        tune_config=tune.TuneConfig(
+            scheduler=OnePerBudget(trials[0].select) if early_stopping else None,
+            reuse_actors=True,  # imports and compiled functions serve one trial after another
+            trial_name_creator=lambda trial: _trial_of(trial).name,
+            trial_dirname_creator=lambda trial: _trial_of(trial).name,
+        ),
+        run_config=tune.RunConfig(
+            name=phase.lower(),
+            storage_path=str(bench.work / "tune"),
+            callbacks=[recorder, TBXLoggerCallback()],
+            verbose=0,
+        ),
+    )
+    # Even with verbose=0 Tune talks on stdout, which is for results
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), environment(_TUNE_ENVIRONMENT):
+        tuner.fit()
 
 
 def _run(config: Mapping[str, Any], bench: Bench) -> None:
@@ -136,14 +151,13 @@ class OnePerBudget(FIFOScheduler):  # type: ignore[misc]
 
 
 class _Recorder(tune.Callback):  # type: ignore[misc]
-    """Writes the outcome of trials that did not end by themselves, and reports the progress of the sweep."""
+    """Writes the outcome of trials that the scheduler stopped, and reports the progress of the sweep."""
 
     def __init__(self, bench: Bench, phase: str, done: int, total: int, report: Report) -> None:
         self._bench, self._phase, self._report = bench, phase, report
         self._done, self._total = done, total
         self._validations: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
         """Trial → step → metrics. A trial that is made again reports the same steps again."""
-        self._paused = float("-inf")
         if total:
             report(phase, done, total)
 
@@ -162,18 +176,6 @@ class _Recorder(tune.Callback):  # type: ignore[misc]
         ours = _trial_of(trial)
         if Outcome.read(self._bench.place_of(ours)) is None:
             stopped(ours, list(self._validations[ours.name].values())).write(self._bench.place_of(ours))
-        self._advance(ours)
-
-    def on_trial_recover(self, **_: Any) -> None:
-        """Wait before trials are made again. Trials that were lost at the same time wait together."""
-        if time.monotonic() > self._paused + _PAUSE_SECONDS:
-            time.sleep(_PAUSE_SECONDS)
-            self._paused = time.monotonic()
-
-    def on_trial_error(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **_: Any) -> None:
-        ours = _trial_of(trial)
-        reason = f"Its process or node was lost {trial.num_failures} times."
-        failed(ours, self._bench.learners, reason).write(self._bench.place_of(ours))
         self._advance(ours)
 
     def _advance(self, trial: Trial) -> None:
