@@ -15,9 +15,9 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20 -rs
 
-# Without Ray: for another Python, `make VENV=.venv-3.13 PYTHON=python3.13 test-kernels`
+# Without Ray, on JAX's default device: for another Python, `make VENV=.venv-3.13 PYTHON=python3.13 test-kernels`
 test-kernels: $(VENV)/installed
-	$(BIN)/python -m pytest tests/kernels
+	$(BIN)/python -m pytest --confcutdir tests/kernels tests/kernels
 
 # The same on processors of other kinds: other kernels of OpenBLAS, other instructions of XLA, down to the oldest
 test-portable: $(VENV)/installed

@@ -1,4 +1,4 @@
-"""Small datasets made directly from matrices, for tests that are not about ingest."""
+"""Small artefacts made directly from matrices, for tests that are not about ingest."""
 
 from __future__ import annotations
 
@@ -12,30 +12,7 @@ from infrec.kernels.ntk import NTK
 from infrec.pipeline.data import ITEMS, Dataset, lists_of, shard_name
 from infrec.pipeline.models import publish_summary
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
-
-
-def taste_matrix(users: int, items: int, *, seed: int, per_user: int = 20, rank: int = 4) -> sp.csr_array:
-    """Binary interactions with a low-rank taste structure and a long tail, that a model can learn."""
-    rng = np.random.default_rng(seed)
-    taste = rng.standard_normal((users, rank)) @ rng.standard_normal((rank, items))
-    taste += 1.5 * rng.standard_normal(items) + rng.gumbel(size=(users, items))
-    counts = rng.integers(max(5, per_user // 2), 2 * per_user, users)
-    order = np.argsort(-taste, axis=1)
-    rows = np.repeat(np.arange(users), counts)
-    columns = np.concatenate([order[user, :count] for user, count in enumerate(counts)])
-    return sp.csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=(users, items))
-
-
-def split_matrix(matrix: sp.csr_array, *, seed: int) -> tuple[sp.csr_array, sp.csr_array, sp.csr_array]:
-    """Every user's interactions at random into 80 % train, 10 % validation, 10 % test."""
-    rng = np.random.default_rng(seed)
-    coo = matrix.tocoo()
-    part = np.empty(matrix.nnz, dtype=int)
-    for user in range(matrix.shape[0]):
-        (mine,) = np.nonzero(coo.row == user)
-        order = rng.permutation(len(mine))
-        part[mine] = np.searchsorted([0.8 * len(mine), 0.9 * len(mine)], order, side="right")
-    return tuple(_part(coo, part == number) for number in range(3))
+from tests.matrices import split_matrix, taste_matrix
 
 
 def write_dataset(
@@ -95,9 +72,3 @@ def write_summary(out: Path, dataset: Dataset, weights: np.ndarray) -> Artefact:
     history = pa.table({"step": [0]})
     rows = weights.astype(np.float32)
     return publish_summary(writer, dataset, rows, method="given", ntk=NTK(), lam=0.1, config={}, history=history)
-
-
-def _part(coo: sp.coo_array, chosen: np.ndarray) -> sp.csr_array:
-    matrix = sp.csr_array((np.ones(chosen.sum(), np.float32), (coo.row[chosen], coo.col[chosen])), shape=coo.shape)
-    matrix.sort_indices()
-    return matrix

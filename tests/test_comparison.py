@@ -19,7 +19,8 @@ from infrec.pipeline.models.summary import DUAL
 from infrec.pipeline.serving import evaluate
 from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind
 from tests import oracles
-from tests.builders import split_matrix, taste_dataset, taste_matrix, write_dataset
+from tests.builders import taste_dataset, write_dataset
+from tests.matrices import split_matrix, taste_matrix
 
 NETWORK = {"depth": 1, "w_std": math.sqrt(2), "b_std": 0.1}
 COMPARED = [method for method in Method if method != Method.DISTILL_CF]

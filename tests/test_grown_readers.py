@@ -20,7 +20,8 @@ from infrec.pipeline.models import load_recommender, open_model
 from infrec.pipeline.serving import RecommendConfig, evaluate, recommend
 from infrec.pipeline.storage import ArtefactWriter, InputError, Kind
 from tests import oracles
-from tests.builders import taste_matrix, write_dataset, write_summary
+from tests.builders import write_dataset, write_summary
+from tests.matrices import taste_matrix
 from tests.models import DEGREE, fit
 from tests.test_distillation import CONFIG as DISTILL
 from tests.test_distillation import summarise

@@ -24,7 +24,8 @@ import scipy.sparse as sp
 from infrec.jobs.cli import main
 from infrec.pipeline.cluster import Cluster
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
-from tests.builders import split_matrix, taste_matrix, write_dataset
+from tests.builders import write_dataset
+from tests.matrices import split_matrix, taste_matrix
 from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
 

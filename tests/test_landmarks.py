@@ -13,7 +13,7 @@ from infrec.kernels.landmarks import cluster_means, rpcholesky
 from infrec.kernels.ntk import NTK
 from infrec.kernels.nystrom import NormalEquations, NystromSystem
 from tests import oracles
-from tests.builders import taste_matrix
+from tests.matrices import taste_matrix
 
 NETWORK = {"depth": 1, "w_std": math.sqrt(2), "b_std": 0.1}
 

@@ -15,8 +15,9 @@ from infrec.pipeline.models import VALIDATION, LandmarkSampling, load_recommende
 from infrec.pipeline.models.nystrom import LANDMARKS
 from infrec.pipeline.storage import Artefact, InputError
 from tests import oracles
-from tests.builders import split_matrix, taste_dataset, taste_matrix, write_dataset
+from tests.builders import taste_dataset, write_dataset
 from tests.killing import Kill
+from tests.matrices import split_matrix, taste_matrix
 from tests.models import DEGREE, NONE, fit
 
 CONFIG = {

@@ -17,7 +17,7 @@ from infrec.pipeline.data import Dataset
 from infrec.pipeline.ingest import IngestConfig, Split, grow, ingest
 from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind, Location, lock
 from infrec.pipeline.storage.lock import Owner
-from tests.builders import taste_matrix
+from tests.matrices import taste_matrix
 from tests.naive_ingest import as_naive
 
 

@@ -11,8 +11,8 @@ import pytest
 from infrec.jobs.cli import main
 from infrec.pipeline.cluster import Cluster
 from infrec.pipeline.storage import Artefact, Kind
-from tests.builders import taste_matrix
 from tests.commands import INFREC, ROOT, commands, elsewhere, fences
+from tests.matrices import taste_matrix
 
 README = ROOT / "README.md"
 

@@ -22,8 +22,9 @@ from infrec.pipeline.data import ITEMS, Dataset, Offer
 from infrec.pipeline.models import load_recommender
 from infrec.pipeline.storage import Artefact, Kind
 from tests import oracles
-from tests.builders import split_matrix, taste_matrix, write_dataset
+from tests.builders import write_dataset
 from tests.killing import finished_parts
+from tests.matrices import split_matrix, taste_matrix
 from tests.models import checksums
 from tests.nodes import by_itself
 from tests.sentence import assert_one_sentence

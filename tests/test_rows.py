@@ -15,7 +15,8 @@ from infrec.pipeline.cluster import Cluster
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation.rows import SharedRows, TrainingRows
 from infrec.pipeline.distillation.users import PartWorker
-from tests.builders import taste_dataset, taste_matrix, write_dataset
+from tests.builders import taste_dataset, write_dataset
+from tests.matrices import taste_matrix
 
 PARTS = 3
 

@@ -17,8 +17,9 @@ from infrec.pipeline.cluster.pool import PoolActor
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.models import VALIDATION, load_recommender
 from infrec.pipeline.storage import Artefact
-from tests.builders import split_matrix, taste_dataset, taste_matrix, write_dataset
+from tests.builders import taste_dataset, write_dataset
 from tests.killing import titles_below
+from tests.matrices import split_matrix, taste_matrix
 from tests.models import NONE, checksums, fit
 from tests.nodes import by_itself
 from tests.patience import PATIENCE_SECONDS

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from infrec.kernels.ease import item_gram, item_weights
 from infrec.kernels.tiles import ArrayTiles, Layout, NotPositiveDefinite
 from tests import oracles
-from tests.builders import taste_matrix
+from tests.matrices import taste_matrix
 from tests.tolerances import assert_solved
 
 

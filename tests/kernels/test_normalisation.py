@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from infrec.kernels.normalisation import DegreeNormalisation, Exponents
 from tests import oracles
-from tests.builders import taste_matrix
+from tests.matrices import taste_matrix
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from infrec.kernels import sparse
-from tests.builders import taste_matrix
+from tests.matrices import taste_matrix
 
 
 @pytest.mark.parametrize("cache", [1, 1 << 20])
