@@ -34,6 +34,7 @@ PRECISIONS: dict[str, tuple[Any, Any, Any]] = {
     "bf16×6": (_F32, _F32, _ALGORITHM.BF16_BF16_F32_X6),
     "fp32": (_F32, _F32, jax.lax.Precision.HIGHEST),
 }
+_STARTED = time.perf_counter()
 Checks = dict[str, bool]
 """By name, whether a result was right: a fast wrong figure is none."""
 
@@ -126,4 +127,4 @@ def peak_gb() -> float | None:
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(f"{time.perf_counter() - _STARTED:6.1f} s  {line}", file=sys.stderr, flush=True)
