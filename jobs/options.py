@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -65,7 +66,7 @@ def bytes_of(text: str | None, option: str = "--memory-limit") -> int | None:
         return None
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper())
     if not match:
-        raise InputError(f"{option} {text} is not a size: write it like 800MB, 1.5GB or 2GiB.")
+        raise InputError(f"{option} {quote(text)} is not a size: write it like 800MB, 1.5GB or 2GiB.")
     return int(float(match[1]) * _UNITS[match[2]])
 
 
@@ -74,7 +75,7 @@ def numbers_of(text: str, option: str) -> tuple[float, ...]:
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"{option} {text} is not a number or a comma-separated list of numbers.") from None
+        raise InputError(f"{option} {quote(text)} is not a number or a comma-separated list of numbers.") from None
     for value in values:
         if not math.isfinite(value) or value < 0:
             raise InputError(f"{option} must be finite and not negative, it is {value:g}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from enum import StrEnum
+from shlex import quote
 from typing import Annotated, TypeVar
 
 import pyarrow.compute as pc
@@ -108,7 +109,7 @@ def _whole(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise InputError(f"--budgets {text} is not a comma-separated list of whole numbers.") from None
+        raise InputError(f"--budgets {quote(text)} is not a comma-separated list of whole numbers.") from None
 
 
 def _named(text: str, kind: type[Name], option: str) -> tuple[Name, ...]:

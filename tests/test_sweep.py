@@ -220,6 +220,7 @@ def _outcomes(folder: Path) -> dict[str, float]:
         (["--methods", "magic"], "--methods: there is no magic; there are distill-cf, random-users"),
         (["--learners", "magic"], "--learners: there is no magic; there are infinite-ae, ease, mf."),
         (["--methods", ""], "There is no method: name one at least (--methods)."),
+        (["--noise", ""], "--noise '' is not a number or a comma-separated list of numbers."),
         (["--noise", "0,0"], "A noise rate is named twice: name each once (--noise)."),
         (["--noise", "2"], "The noise rates must lie in 0 … 1, they are 2 (--noise)."),
         (["--seeds", "0"], "The number of seeds must be at least 1, it is 0 (--seeds)."),
