@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,6 +30,7 @@ from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import (
     BaselineConfig,
     DistillConfig,
+    Labels,
     Method,
     Objective,
     Schedule,
@@ -53,6 +55,22 @@ def distill(
         Method, typer.Option(help="How the users come about; all but distill-cf are what it is compared with.")
     ] = Method.DISTILL_CF,
     budget: Annotated[int, typer.Option(help="Users of the summary.")] = _DEFAULT.budget,
+    labels: Annotated[
+        Labels,
+        typer.Option(help="What the users predict: labels that are fitted to all users, or their own items."),
+    ] = _DEFAULT.labels,
+    label_drop: Annotated[
+        float, typer.Option(help="Solved labels: the part of their items that users lack in the fit.")
+    ] = _DEFAULT.label_drop,
+    label_draws: Annotated[
+        int, typer.Option(help="Solved labels: the times that each user takes part in the fit.")
+    ] = _DEFAULT.label_draws,
+    label_user_weight: Annotated[
+        float, typer.Option(help="Solved labels: 0: active users count more in the fit; 1: all alike.")
+    ] = _DEFAULT.label_user_weight,
+    start_from_groups: Annotated[
+        int, typer.Option(help="Like users whose mean a synthetic user begins with; 1: one user's own row.")
+    ] = _DEFAULT.start_from_groups,
     objective: Annotated[
         Objective, typer.Option(help="What is predicted of a user: all items, or those held out of the context.")
     ] = _DEFAULT.objective,
@@ -112,6 +130,11 @@ def distill(
             budget,
             sampler=_sampler(draws=draws, temperature=temperature, groups=groups),
             ntk=NTK(depth=depth),
+            labels=labels,
+            label_drop=label_drop,
+            label_draws=label_draws,
+            label_user_weight=label_user_weight,
+            start_from_groups=start_from_groups,
             objective=objective,
             user_weight=user_weight,
             sharpness=sharpness,
@@ -154,6 +177,12 @@ def distill(
         require(plan_summarise(data, config), limit or cluster.memory)
         with Pool() as pool:
             summary = summarise(data, writer, config, pool, warm_start=start, report=report)
+    if method == Method.DISTILL_CF:
+        taken = summary.manifest.config["options"]["sampler"]["draws"]
+        if taken < draws:
+            console.note(
+                f"Draws: with {draws:,}, all {data.num_items:,} items would weigh 1; {taken:,} were taken."
+            )
     _show(summary, seconds=time.perf_counter() - started, as_json=as_json)
 
 
@@ -186,9 +215,9 @@ def _show(summary: Artefact, *, seconds: float, as_json: bool) -> None:
         )
         return
     learned = manifest.config["method"] == Method.DISTILL_CF
-    columns = ["step", "lambda"] if learned else ["lambda"]
+    columns = ["step", "lambda", "labels"] if learned else ["lambda"]
     rows = [
-        [*(f"{row[name]:g}" for name in columns), *(console.number(row[name]) for name in console.HEADLINE_METRICS)]
+        [*(_told(row, name) for name in columns), *(console.number(row[name]) for name in console.HEADLINE_METRICS)]
         for row in history
     ]
     console.show_table("Validation", [*columns, *console.HEADLINE_METRICS], rows)
@@ -202,3 +231,9 @@ def _show(summary: Artefact, *, seconds: float, as_json: bool) -> None:
     console.result(
         f"{summary.location}: {counts['budget']:,} {users}, λ={manifest.config['lambda']:g} ({seconds:.1f} s)"
     )
+
+
+def _told(row: Mapping[str, Any], name: str) -> str:
+    if name == "labels":
+        return Labels.OWN if row["ridge"] is None else f"{Labels.SOLVED}, c'={row['ridge']:g}"
+    return f"{row[name]:g}"

@@ -12,7 +12,7 @@ from infrec.jobs import console
 from infrec.jobs.options import Debug, Json, Overwrite, Seed
 from infrec.kernels.gumbel_top_k import Choice, interactions
 from infrec.pipeline.data import ITEMS
-from infrec.pipeline.models import summary_matrix
+from infrec.pipeline.models import labels_of, summary_matrix
 from infrec.pipeline.serving import ExportFormat, file_content, usual_length
 from infrec.pipeline.storage import Artefact, InputError, Kind, Location
 
@@ -42,21 +42,22 @@ def export(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write a summary as Parquet, CSV, RecBole's .inter or a SciPy matrix: synthetic user, item, weight."""
+    """Write a summary as Parquet, CSV, RecBole's .inter or a SciPy matrix: synthetic user, item, weight, label."""
     started = time.perf_counter()
     for option, value in (("--choose", choose), ("--per-user", per_user)):
         if value is not None and not discrete:
             raise InputError(f"{option} goes with --interactions.")
     source, target = Artefact.open(summary, Kind.SUMMARY), _target(out, overwrite)
     weights = summary_matrix(source)
-    matrix = sp.csr_array(weights)
+    matrix, labels = sp.csr_array(weights), labels_of(source)
     if discrete:
         length, items = usual_length(source) if per_user is None else per_user, weights.shape[1]
         if not 1 <= length <= items:
             raise InputError(f"--per-user must lie in 1 … {items:,}, the number of items; it is {length:,}.")
         matrix = interactions(weights, per_user=length, choice=choose or Choice.TOP, seed=seed)
+        labels = None
     item_ids = source.table(ITEMS)["item_id"].combine_chunks()
-    target.write(file_content(matrix, item_ids, form, with_weights=not discrete))
+    target.write(file_content(matrix, item_ids, form, with_weights=not discrete, labels=labels))
     budget, seconds = matrix.shape[0], time.perf_counter() - started
     if as_json:
         result = {"out": str(target), "format": form, "rows": matrix.nnz, "synthetic_users": budget}

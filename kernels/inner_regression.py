@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
 
@@ -144,16 +145,18 @@ def _pulled_back(ntk: NTK, through_sampler: Any, model: InnerModel, lam: Array, 
     return d_logits
 
 
-def solve_summary(ntk: NTK, summary: Matrix, lam: float) -> Matrix:
-    """Return α = M⁻¹ S of a summary S with λ = `lam`: float32, budget × items, M as in `kernels.outer_loss`.
+def solve_summary(ntk: NTK, summary: Matrix, lam: float, labels: Matrix | None = None) -> Matrix:
+    """Return α = M⁻¹ Y of a summary S with λ = `lam`: float32, budget × items, M as in `kernels.outer_loss`.
 
-    It is not finite where M is not positive definite. On a CPU, its bytes do not depend on the number of cores.
+    Y are the `labels`, by default S itself. α is not finite where M is not positive definite. On a CPU, its bytes do
+    not depend on the number of cores.
     """
+    labels = summary if labels is None else labels
     if jax.default_backend() != "cpu":
-        return np.asarray(_trained(ntk, summary, lam).dual())
+        return np.asarray(_trained(ntk, summary, lam).dual(jnp.asarray(labels)))
     with on_all_cores() as each:
         regression = _Regression.of(ntk, summary, lam, each)
-        return regression.transposed_whiten(regression.whiten(summary, each), each)
+        return regression.transposed_whiten(regression.whiten(labels, each), each)
 
 
 @dataclass(frozen=True)

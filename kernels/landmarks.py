@@ -26,6 +26,9 @@ _ROUNDS = 3
 _USERS = 2048
 """The number of users whose similarity to all centres is held at once."""
 
+_GROUPS = 64
+"""The number of users whose likeness to all others is held at once."""
+
 _DRAWS = 10
 """The number of draws into which the pivots are divided.
 
@@ -68,6 +71,33 @@ def cluster_means(users: sp.csr_array, count: int, *, seed: int) -> sp.csr_array
         centres = _of_length_one(sp.csr_array(members @ unit + alone @ centres))
     means = sp.diags_array((1 / np.maximum(sizes, 1)).astype(np.float32)) @ (members @ users) + alone @ first
     return _sorted(means)
+
+
+def like_users_means(users: sp.csr_array, count: int, *, size: int) -> Float32[np.ndarray, "count items"]:
+    """Return, for each of the first `count` users, the mean row of the `size` other users that are most like it.
+
+    `users` is CSR, users × items, float32; the similarity of two users is the cosine of their rows. If there are fewer
+    other users, the mean is over all of them. A user that is alone has its own row.
+    """
+    unit = _of_length_one(users)
+    columns = unit.T.tocsr()
+    size = min(size, users.shape[0] - 1)
+    if not size:
+        return np.asarray(users.toarray())
+    means = np.empty((count, users.shape[1]), np.float32)
+    for start in range(0, count, _GROUPS):
+        stop = min(start + _GROUPS, count)
+        likeness = (unit[start:stop] @ columns).toarray()
+        likeness[np.arange(stop - start), np.arange(start, stop)] = -1.0
+        # A stable choice among equals: the bytes must not depend on the order in which a partition leaves them
+        likest = np.sort(np.argsort(-likeness, axis=1, kind="stable")[:, :size], axis=1)
+        ones = np.ones(likest.size, np.float32)
+        members = sp.csr_array(
+            (ones, likest.ravel(), np.arange(0, likest.size + 1, size)), shape=(stop - start, users.shape[0])
+        )
+        # Sums of ones are exact, so a mean does not depend on the order of the members
+        means[start:stop] = (members @ users).toarray() / np.float32(size)
+    return means
 
 
 def rpcholesky(ntk: NTK, users: KernelRows, count: int, *, seed: int) -> Int[np.ndarray, " count"]:

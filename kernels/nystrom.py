@@ -20,7 +20,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from jaxtyping import Float, Float32, Float64
 
-from infrec.kernels.kernel_matrix import KernelRows, kernel_block, kernel_diagonal_block
+from infrec.kernels.kernel_matrix import KernelRows, kernel_block
 from infrec.kernels.ntk import NTK
 from infrec.kernels.sparse import add_transposed_product
 from infrec.kernels.tiles import one_blas_thread
@@ -61,7 +61,14 @@ class NormalEquations:
         self.users += other.users
         return self
 
-    def add(self, ntk: NTK, users: KernelRows, interactions: sp.csr_array, landmarks: KernelRows) -> None:
+    def add(
+        self,
+        ntk: NTK,
+        users: KernelRows,
+        interactions: sp.csr_array,
+        landmarks: KernelRows,
+        weights: Float32[np.ndarray, " users"] | None = None,
+    ) -> None:
         """Add a block of users.
 
         Their kernel with the landmarks is held dense. K_bᵀK_b is computed in float64, and K_bᵀX_b in the kernel's own
@@ -72,8 +79,14 @@ class NormalEquations:
             users: the rows of the users as the kernel sees them.
             interactions: X_b, the rows to be predicted, CSR users × items.
             landmarks: Z.
+            weights: how much each user counts in A and R. None means that each counts once.
         """
         kernel = kernel_block(ntk, users, landmarks)
+        if weights is not None:
+            # The root goes to both factors, so that A stays symmetric to the last bit
+            roots = np.sqrt(weights)[:, None]
+            kernel = kernel * roots
+            interactions = sp.csr_array(interactions.multiply(roots))
         add_transposed_product(interactions.T.tocsr(), kernel, self.targets)
         kernel = kernel.astype(np.float64)
         with one_blas_thread:
@@ -91,7 +104,8 @@ class NormalEquations:
 class NystromSystem:
     """The normal equations in a basis P in which both matrices are diagonal: Pᵀ K_ZZ P = 1 and Pᵀ A P = diag(a).
 
-    One decomposition serves every ridge: β = P (diag(a) + c·1)⁻¹ Pᵀ R.
+    One decomposition serves every ridge: β = P (diag(a) + c·1)⁻¹ Pᵀ R. Another matrix may take the place of K_ZZ. Then
+    it is what the ridge measures β by: βᵀ (A + c M) β.
     """
 
     basis: Float64[np.ndarray, "landmarks rank"]
@@ -102,15 +116,14 @@ class NystromSystem:
     """PᵀR."""
 
     @classmethod
-    def of(cls, ntk: NTK, landmarks: KernelRows, equations: NormalEquations) -> NystromSystem:
-        """Return the system of the landmarks Z and the users' normal equations. It takes over the memory of their R.
+    def of(cls, kernel: Float64[np.ndarray, "landmarks landmarks"], equations: NormalEquations) -> NystromSystem:
+        """Return the system of K_ZZ = `kernel` and the users' normal equations. It takes over the memory of their R.
 
         Directions in which K_ZZ is no larger than its own rounding error are left out: landmarks with the same history
         have such a direction. In all others A ≥ K_ZZ² where the landmarks are among the users, so that a > 0 without
         any ridge.
         """
         # Independent errors of size ε in m² entries have a norm of 2 √m ε. The bound is twice that, to be sure
-        kernel = kernel_diagonal_block(ntk, landmarks).astype(np.float64)
         targets = equations.targets
         with one_blas_thread:
             values, vectors = scipy.linalg.eigh(kernel, driver="evd")
@@ -123,15 +136,35 @@ class NystromSystem:
                 targets[: len(spectrum), strip] = basis.T @ targets[:, strip]
         return cls(basis, spectrum, targets[: len(spectrum)])
 
+    @property
+    def mean(self) -> float:
+        """Return tr(K_ZZ⁻¹ A)/m, the unit of a ridge that does not depend on the scales of A and of K_ZZ."""
+        return float(self.spectrum.sum()) / len(self.basis)
+
     def dual(self, ridge: float) -> Float32[np.ndarray, "landmarks items"]:
         """Return β for c = `ridge`. It is not finite where there is no solution, which only a ridge of 0 can cause."""
-        dual = np.empty((len(self.basis), self.targets.shape[1]), np.float32)
+        return self._solved(self.basis, ridge)
+
+    def labels(
+        self, kernel: Float64[np.ndarray, "landmarks landmarks"], ridge: float
+    ) -> Float32[np.ndarray, "landmarks items"]:
+        """Return K_ZZ β for c = `ridge`, from K_ZZ = `kernel`: the labels from which kernel regression finds β.
+
+        Everything up to the result is float64: the entries of β are large and cancel.
+        """
+        return self._solved(kernel @ self.basis, ridge)
+
+    def _solved(
+        self, left: Float64[np.ndarray, "landmarks rank"], ridge: float
+    ) -> Float32[np.ndarray, "landmarks items"]:
+        """Return left (diag(a) + c·1)⁻¹ PᵀR."""
+        solved = np.empty((len(left), self.targets.shape[1]), np.float32)
         with np.errstate(divide="ignore"):
-            shrunk = self.basis / (self.spectrum + ridge)
+            shrunk = left / (self.spectrum + ridge)
         with one_blas_thread:
-            for strip in _strips(dual.shape[1]):
-                dual[:, strip] = shrunk @ self.targets[:, strip]
-        return dual
+            for strip in _strips(solved.shape[1]):
+                solved[:, strip] = shrunk @ self.targets[:, strip]
+        return solved
 
 
 def _strips(items: int) -> list[slice]:

@@ -14,7 +14,7 @@ The maxima are those of each row, and cancel out. D⁻¹ is the inverse of each 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -54,6 +54,13 @@ class Sampler:
             raise ValueError(f"draws and groups must be at least 1, they are {self.draws} and {self.groups}")
         if not LEAST_TEMPERATURE <= self.temperature < float("inf"):
             raise ValueError(f"the temperature must be at least {LEAST_TEMPERATURE}, it is {self.temperature}")
+
+    def for_items(self, items: int) -> Sampler:
+        """Return the sampler for a catalogue of so many items, with at most half as many draws as there are items.
+
+        The mean weight of an item is draws/items. Weights are cut off at 1, so with more draws they would all be 1.
+        """
+        return replace(self, draws=min(self.draws, max(items // 2, 1)))
 
     def group_rows(self, budget: int) -> list[slice]:
         """Return the rows of each group of synthetic users that share noise."""

@@ -66,9 +66,11 @@ def taste_dataset(out: Path, users: int, items: int, *, seed: int, held_out: flo
     return write_dataset(out, *parts, held_out=others, shards=shards)
 
 
-def write_summary(out: Path, dataset: Dataset, weights: np.ndarray) -> Artefact:
-    """A summary artefact of these rows, as if a method had found them."""
+def write_summary(out: Path, dataset: Dataset, weights: np.ndarray, labels: np.ndarray | None = None) -> Artefact:
+    """A summary artefact of these rows and labels, as if a method had found them."""
     writer = ArtefactWriter(out, Kind.SUMMARY, purpose={})
     history = pa.table({"step": [0]})
     rows = weights.astype(np.float32)
-    return publish_summary(writer, dataset, rows, method="given", ntk=NTK(), lam=0.1, config={}, history=history)
+    return publish_summary(
+        writer, dataset, rows, method="given", ntk=NTK(), lam=0.1, config={}, history=history, labels=labels
+    )

@@ -9,7 +9,9 @@ import pytest
 
 from infrec.jobs.cli import main
 from infrec.pipeline.cluster import Cluster
+from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import DistillConfig
+from infrec.pipeline.models import summary_matrix
 from infrec.pipeline.storage import Artefact, InputError, Kind
 from tests.builders import taste_dataset
 from tests.sentence import assert_one_sentence
@@ -53,8 +55,22 @@ def test_what_it_prints(
     assert "Distilling 120 users into 10 needs" in captured.err
     assert main([*command, "--out", str(tmp_path / "two"), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert [row["step"] for row in shown["history"]] == [2, 4]
+    assert [(row["step"], row["ridge"] is None) for row in shown["history"]][:2] == [(2, True), (4, True)]
+    assert shown["history"][-1]["ridge"] > 0
     assert shown["counts"]["items_gone"] == 0
+
+
+def test_few_items_have_few_draws(
+    dataset: str, summary: str, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the default of 200 draws, every weight would be cut off at 1, and no synthetic user would say anything."""
+    assert main(["distill", dataset, "--out", str(tmp_path / "summary"), "--budget", "10", "--steps", "2"]) == 0
+    items = Dataset.open(dataset).num_items
+    assert f"Draws: with 200, all {items} items would weigh 1; {items // 2} were taken." in capsys.readouterr().err
+    made = Artefact.open(str(tmp_path / "summary"), Kind.SUMMARY)
+    assert made.manifest.config["options"]["sampler"]["draws"] == items // 2
+    weights = summary_matrix(made)
+    assert weights.mean() == pytest.approx(0.5, abs=0.1) and (weights < 1).mean() > 0.9
 
 
 def test_the_paper_s_objective_is_there(dataset: str, cluster: Cluster, tmp_path: Path) -> None:
@@ -78,6 +94,16 @@ def test_the_paper_s_objective_is_there(dataset: str, cluster: Cluster, tmp_path
         (["--learning-rate", "0"], "The learning rate must be positive and finite, it is 0 (--learning-rate)."),
         (["--learning-rate", "inf"], "The learning rate must be positive and finite, it is inf (--learning-rate)."),
         (["--drop", "1"], "The part to drop must lie between 0 and 1, it is 1 (--drop)."),
+        (
+            ["--label-drop", "1"],
+            "The part to drop for labels must be at least 0 and below 1, it is 1 (--label-drop).",
+        ),
+        (["--label-draws", "0"], "The number of draws of a user must be at least 1, it is 0 (--label-draws)."),
+        (
+            ["--label-user-weight", "2"],
+            "The user weight of labels must lie in 0 … 1, it is 2 (--label-user-weight).",
+        ),
+        (["--start-from-groups", "0"], "The number of users in a group must be at least 1, it is 0"),
         (["--select", "luck"], "luck is not a metric"),
         (["--warm-start", "nowhere"], "There is no summary at"),
         (["--budget", "10", "--memory-limit", "1MB"], "the memory limit is 0.00 GB"),

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from infrec.jobs.cli import main
 from infrec.kernels.gumbel_top_k import Choice, interactions
-from infrec.pipeline.models import USERS
+from infrec.pipeline.models import USERS, labels_of, summary_matrix
 from infrec.pipeline.serving import ExportFormat, file_content
 from infrec.pipeline.storage import Artefact, InputError, Kind, Manifest
 from tests.builders import taste_dataset, write_summary
@@ -91,6 +91,55 @@ def test_scipy_reads_the_matrix_and_numpy_the_item_ids(summary: Artefact, weight
     np.testing.assert_array_equal(matrix.toarray(), weights)
     with np.load(out, allow_pickle=False) as arrays:
         assert arrays["item_ids"].tolist() == [f"i{item}" for item in range(ITEMS)]
+
+
+@pytest.fixture(scope="module")
+def labels() -> np.ndarray:
+    """Some are 0, and some items have a label and no weight."""
+    drawn: np.ndarray = np.random.default_rng(1).integers(-2, 3, (BUDGET, ITEMS)).astype(np.float32) / 7
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def labelled(weights: np.ndarray, labels: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    folder = tmp_path_factory.mktemp("labelled")
+    return write_summary(folder / "summary", taste_dataset(folder / "dataset", 120, ITEMS, seed=0), weights, labels)
+
+
+def test_labels_are_in_the_summary(labelled: Artefact, weights: np.ndarray, labels: np.ndarray) -> None:
+    found = labels_of(labelled)
+    assert found is not None
+    np.testing.assert_array_equal(found, labels)
+    np.testing.assert_array_equal(summary_matrix(labelled), weights)
+
+
+def test_labels_go_along(labelled: Artefact, weights: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
+    table = pq.read_table(exported(labelled, tmp_path / "summary.parquet"))
+    assert table.equals(labelled.table(USERS))
+    with exported(labelled, tmp_path / "summary.csv", "--format", "csv").open(newline="") as file:
+        first, *rows = csv.reader(file)
+    assert first == ["synthetic_user", "item_id", "weight", "label"]
+    np.testing.assert_array_equal(np.array([row[3] for row in rows], np.float32), table["label"].to_numpy())
+    matrix = exported(labelled, tmp_path / "summary.npz", "--format", "npz")
+    np.testing.assert_array_equal(sp.load_npz(matrix).toarray(), weights)
+    np.testing.assert_array_equal(np.load(matrix)["labels"], labels)
+
+
+@pytest.mark.parametrize("form", list(ExportFormat))
+def test_interactions_have_no_labels(labelled: Artefact, summary: Artefact, tmp_path: Path, form: str) -> None:
+    files = [
+        exported(source, tmp_path / name, "--format", form, "--interactions").read_bytes()
+        for name, source in (("labelled", labelled), ("plain", summary))
+    ]
+    assert files[0] == files[1]
+
+
+def test_recbole_gets_no_labels(labelled: Artefact, summary: Artefact, tmp_path: Path) -> None:
+    files = [
+        exported(source, tmp_path / name, "--format", "inter").read_bytes()
+        for name, source in (("labelled", labelled), ("plain", summary))
+    ]
+    assert files[0] == files[1]
 
 
 def test_integers_stay_integers(weights: np.ndarray, tmp_path: Path) -> None:

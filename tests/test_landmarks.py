@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from infrec.kernels.kernel_matrix import KernelRows, kernel_block
+from infrec.kernels.kernel_matrix import KernelRows, kernel_block, kernel_diagonal_block
 from infrec.kernels.landmarks import cluster_means, rpcholesky
 from infrec.kernels.ntk import NTK
 from infrec.kernels.nystrom import NormalEquations, NystromSystem
@@ -41,7 +41,7 @@ def test_users_who_repeat_each_other_and_a_small_ridge_do_no_harm(lam: float) ->
     equations = NormalEquations.empty(150, 60)
     equations.add(NTK(), KernelRows.of(users), users, landmarks)
     ridge = equations.ridge(lam)
-    system = NystromSystem.of(NTK(), landmarks, equations)
+    system = NystromSystem.of(kernel_diagonal_block(NTK(), landmarks).astype(np.float64), equations)
     assert len(system.spectrum) == 100
     found = kernel_block(NTK(), KernelRows.of(once), landmarks) @ system.dual(ridge)
     # The landmarks span all users, so this is the exact regression: K (K + c·1)⁻¹ X with three of each user
@@ -55,7 +55,7 @@ def test_no_ridge_and_no_solution_is_not_finite() -> None:
     users, landmarks = taste_matrix(3, 40, seed=0), KernelRows.of(taste_matrix(20, 40, seed=1))
     equations = NormalEquations.empty(20, 40)
     equations.add(NTK(), KernelRows.of(users), users, landmarks)
-    system = NystromSystem.of(NTK(), landmarks, equations)
+    system = NystromSystem.of(kernel_diagonal_block(NTK(), landmarks).astype(np.float64), equations)
     assert (system.spectrum >= 0).all()
     assert np.isfinite(system.dual(1.0)).all()
 

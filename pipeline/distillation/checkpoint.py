@@ -47,7 +47,7 @@ class State:
     best: Best | None = None
     stale: int = 0
     """The number of validations since the best one."""
-    history: tuple[Mapping[str, float], ...] = field(default=())
+    history: tuple[Mapping[str, float | None], ...] = field(default=())
     """One row for each validation."""
 
     def save(self, folder: Location) -> None:

@@ -33,6 +33,15 @@ class Objective(StrEnum):
     """Random items are dropped from the user's context and predicted among all items that are not in the context."""
 
 
+class Labels(StrEnum):
+    """What the ∞-AE of a summary learns to predict of each synthetic user."""
+
+    SOLVED = "solved"
+    """Labels of their own, which are fitted to all training users in closed form: see `distillation.labels`."""
+    OWN = "own"
+    """The items of the synthetic user itself, as in the paper."""
+
+
 class Schedule(StrEnum):
     """The course of the learning rate over the steps."""
 
@@ -53,6 +62,15 @@ class DistillConfig:
     """The budget m: the number of synthetic users."""
     sampler: Sampler = field(default_factory=Sampler)
     ntk: NTK = field(default_factory=NTK)
+    labels: Labels = Labels.SOLVED
+    label_drop: float = 0.3
+    """For `SOLVED`: the probability with which an interaction is left out of the users that labels are fitted to."""
+    label_draws: int = 3
+    """For `SOLVED`: the number of times that each user takes part, each time without other interactions."""
+    label_user_weight: float = 0.5
+    """For `SOLVED`: the exponent ω: a user with |x| interactions has the weight |x|^−ω in the fit."""
+    start_from_groups: int = 20
+    """The number of like users whose mean a synthetic user begins with. With 1 it begins with one user's row."""
     objective: Objective = Objective.HELD_OUT
     drop: float = 0.5
     """For `HELD_OUT`: the fraction of a user's items that is dropped from the context and predicted."""
@@ -102,6 +120,10 @@ class DistillConfig:
         least = max(bound for bound in _BY_BUDGET if bound <= max(budget, 1))
         return cls(budget=budget, **{**_BY_BUDGET[least], **given})
 
+    def for_items(self, items: int) -> Self:
+        """Return the same config for a catalogue of so many items: with few items, fewer of them are drawn."""
+        return replace(self, sampler=self.sampler.for_items(items))
+
     def warm(self) -> Self:
         """Return the same config for a warm start from a summary of nearly the same log: fewer steps are enough.
 
@@ -126,6 +148,16 @@ class DistillConfig:
             raise InputError(f"The refresh must lie in 0 … 1, it is {self.refresh:g}.", "refresh")
         if not 0 < self.drop < 1:
             raise InputError(f"The part to drop must lie between 0 and 1, it is {self.drop:g}.", "drop")
+        if not 0 <= self.label_drop < 1:
+            raise InputError(
+                f"The part to drop for labels must be at least 0 and below 1, it is {self.label_drop:g}.",
+                "label_drop",
+            )
+        if not 0 <= self.label_user_weight <= 1:
+            raise InputError(
+                f"The user weight of labels must lie in 0 … 1, it is {self.label_user_weight:g}.",
+                "label_user_weight",
+            )
         if not 0 <= self.user_weight <= 1:
             raise InputError(f"The user weight must lie in 0 … 1, it is {self.user_weight:g}.", "user_weight")
         if not (math.isfinite(self.cardinality) and self.cardinality >= 0):
@@ -137,6 +169,8 @@ class DistillConfig:
 
 _AT_LEAST_ONE = {
     "budget": "budget",
+    "start_from_groups": "number of users in a group",
+    "label_draws": "number of draws of a user",
     "steps": "number of steps",
     "batch": "number of users in a batch",
     "accumulate": "number of batches in an update",

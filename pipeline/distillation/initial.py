@@ -1,4 +1,4 @@
-"""The first logits of a summary: those of random users, and at a warm start those of an earlier summary."""
+"""The first logits of a summary: means of like users, and at a warm start the logits of an earlier summary."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float32
 
+from infrec.kernels.landmarks import like_users_means
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation.config import DistillConfig
 from infrec.pipeline.distillation.warm_start import WarmStart
 from infrec.pipeline.models import check_dense
 from infrec.pipeline.storage import InputError
+
+_CANDIDATES = 20_000
+"""The number of users, drawn at random, that groups of like users are made of."""
 
 
 def check_budget(budget: int, dataset: Dataset) -> None:
@@ -34,9 +38,19 @@ def random_users(dataset: Dataset, budget: int, *, seed: int) -> sp.csr_array:
 
 
 def initial_logits(dataset: Dataset, config: DistillConfig) -> Float32[np.ndarray, "budget items"]:
-    """Return the first logits of a cold start: the train rows of random users, one for each synthetic user."""
-    chosen: np.ndarray = random_users(dataset, config.budget, seed=config.seed).toarray()
-    return chosen
+    """Return the first logits of a cold start: for each synthetic user the mean of a group of like users.
+
+    A group is the `config.start_from_groups` users whose train rows are most like that of a random user, by the cosine,
+    without that user. So no row of the logits belongs to anybody. The groups are found among `_CANDIDATES` random
+    users, so that memory does not grow with the log. Groups of one user are the random users themselves.
+    """
+    if config.start_from_groups == 1:
+        chosen: np.ndarray = random_users(dataset, config.budget, seed=config.seed).toarray()
+        return chosen
+    users = dataset.num_training_users
+    drawn = min(users, max(_CANDIDATES, 2 * config.budget))
+    candidates = dataset.training_rows(np.random.default_rng(config.seed).choice(users, drawn, replace=False))
+    return like_users_means(candidates, config.budget, size=config.start_from_groups)
 
 
 def first_logits(

@@ -17,6 +17,7 @@ _ACTOR_MATRICES = 6
 
 def plan_distillation(dataset: Dataset, config: DistillConfig, *, workers: int | None = None) -> Plan:
     """Return the memory that `distill` will take with so many workers. None means those of the connected cluster."""
+    config = config.for_items(dataset.num_items)
     return plan_summary(
         users=dataset.num_training_users,
         items=dataset.num_items,

@@ -24,8 +24,9 @@ from infrec.kernels.tiles import one_blas_thread
 from infrec.pipeline.cluster import OnValidation, Pool, Report, give_back_memory, ignored, silent
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation.checkpoint import Best, State
-from infrec.pipeline.distillation.config import DistillConfig, Method, Schedule
+from infrec.pipeline.distillation.config import DistillConfig, Labels, Method, Schedule
 from infrec.pipeline.distillation.initial import check_budget, first_logits
+from infrec.pipeline.distillation.labels import solve_labels
 from infrec.pipeline.distillation.users import PartWorker, Users
 from infrec.pipeline.distillation.warm_start import WarmStart
 from infrec.pipeline.models import publish_summary
@@ -46,13 +47,14 @@ def distill(
     report: Report = silent,
     on_validation: OnValidation = ignored,
 ) -> Artefact:
-    """Learn a summary, and publish the best one by validation.
+    """Learn a summary, and publish the best one by validation. Its config is `config.for_items` of the dataset.
 
     If the writer's staging directory has a checkpoint, the run continues from it. `on_validation` is then called for
     the validations before it, too. Raises `InputError` if the budget is above the number of training users or the warm
     start does not fit, and `Diverged` if numbers stop being finite.
     """
     check_budget(config.budget, dataset)
+    config = config.for_items(dataset.num_items)
     start = WarmStart.of(warm_start, dataset, config.budget) if warm_start else None
     part_workers = pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed)
     with part_workers as workers, one_blas_thread:  # once for all steps: the search for libraries is slow
@@ -79,9 +81,17 @@ def distill(
                 give_back_memory()
             if state.step % config.checkpoint_every == 0 or last:
                 state.save(writer.work)
-    best = state.best
-    if best is None:
-        raise Diverged(f"No validation up to step {state.step} had finite scores: give a larger λ.", "lambdas")
+        best = state.best
+        if best is None:
+            raise Diverged(f"No validation up to step {state.step} had finite scores: give a larger λ.", "lambdas")
+        history, solved = list(state.history), None
+        if config.labels == Labels.SOLVED:
+            solved = solve_labels(dataset, best.summary, best.lam, config, users, pool, report=report)
+        if solved:
+            history.append({"step": best.step, "lambda": best.lam, "ridge": solved.ridge, **solved.metrics})
+            on_validation(history[-1])
+            if solved.metrics[config.select] < best.metrics[config.select]:
+                solved = None
     summary = publish_summary(
         writer,
         dataset,
@@ -90,9 +100,10 @@ def distill(
         ntk=config.ntk,
         lam=best.lam,
         config=asdict(config),
-        history=pa.Table.from_pylist([dict(row) for row in state.history]),
+        history=pa.Table.from_pylist([dict(row) for row in history]),
         counts={"steps": state.step, "best_step": best.step, **(start.counts if start else {})},
         logits=best.logits,
+        labels=solved.labels if solved else None,
         inputs=start.inputs if start else {},
     )
     give_back_memory()  # the table of a summary has a row for each of its entries
@@ -156,7 +167,7 @@ def _validated(state: State, users: Users, inner: InnerStep, config: DistillConf
         return replace(state, stale=state.stale + 1)
     judged = dict(zip(finite, users.judge(config.ntk, summary, list(finite.values())), strict=True))
     lam = max(judged, key=lambda lam: judged[lam][config.select])
-    row = {"step": state.step, "lambda": lam, **judged[lam]}
+    row: dict[str, float | None] = {"step": state.step, "lambda": lam, "ridge": None, **judged[lam]}
     state = replace(state, lam=lam, stale=state.stale + 1, history=(*state.history, row))
     if state.best is None or judged[lam][config.select] > state.best.metrics[config.select]:
         best = Best(state.step, lam, judged[lam], summary, np.array(state.logits))

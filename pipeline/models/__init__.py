@@ -28,7 +28,15 @@ from infrec.pipeline.models.nystrom import (
 )
 from infrec.pipeline.models.popularity import fit_popularity
 from infrec.pipeline.models.search import Candidate, best_candidate, best_so_far, check_dense, check_search
-from infrec.pipeline.models.summary import HISTORY, LOGITS, TRAINING_USERS, USERS, publish_summary, summary_matrix
+from infrec.pipeline.models.summary import (
+    HISTORY,
+    LOGITS,
+    TRAINING_USERS,
+    USERS,
+    labels_of,
+    publish_summary,
+    summary_matrix,
+)
 from infrec.pipeline.models.validation import Validation
 
 __all__ = [
@@ -62,6 +70,7 @@ __all__ = [
     "fit_mf",
     "fit_popularity",
     "item_factors",
+    "labels_of",
     "load_recommender",
     "open_model",
     "plan_ease",

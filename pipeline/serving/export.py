@@ -1,12 +1,12 @@
-"""A summary as one file for other programs: rows of (synthetic_user, item_id, weight).
+"""A summary as one file for other programs: rows of (synthetic_user, item_id, weight), with a label if it is solved.
 
     parquet  the rows as they are
     csv      the same rows, with a header
-    inter    RecBole's atomic file: tab-separated, user_id:token, item_id:token, rating:float
+    inter    RecBole's atomic file: tab-separated, user_id:token, item_id:token, rating:float; without labels
     npz      the matrix, synthetic users × items, for `scipy.sparse.load_npz`; the same file has an array item_ids:
-             column j is item_ids[j]
+             column j is item_ids[j], and an array labels, synthetic users × items
 
-If the synthetic users have interactions without weights, the weight column is left out and the matrix is binary.
+If the synthetic users have interactions without weights, the weights and labels are left out and the matrix is binary.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pv
 import scipy.sparse as sp
+from jaxtyping import Float32
 
 from infrec.pipeline.data import ITEMS
 from infrec.pipeline.models import TRAINING_USERS
@@ -34,18 +35,29 @@ class ExportFormat(StrEnum):
     NPZ = "npz"
 
 
-def file_content(matrix: sp.csr_array, item_ids: pa.Array, form: ExportFormat, *, with_weights: bool) -> pa.Buffer:
-    """Return the bytes of a file that holds the matrix (CSR, synthetic users × items).
+def file_content(
+    matrix: sp.csr_array,
+    item_ids: pa.Array,
+    form: ExportFormat,
+    *,
+    with_weights: bool,
+    labels: Float32[np.ndarray, "synthetic_users items"] | None = None,
+) -> pa.Buffer:
+    """Return the bytes of a file that holds the matrix (CSR, synthetic users × items), and its labels if there are any.
 
     The rows of the file are sorted by user, then as in the catalogue. Raises `InputError` if an item id cannot be
     written to a tab-separated file.
     """
     if form == ExportFormat.NPZ:
-        return _sparse_file(matrix, item_ids)
-    rows, columns = matrix.nonzero()
+        return _sparse_file(matrix, item_ids, labels)
+    if form == ExportFormat.INTER:
+        labels = None
+    rows, columns = matrix.nonzero() if labels is None else np.nonzero((matrix.toarray() != 0) | (labels != 0))
     table = pa.table({"synthetic_user": pa.array(rows, pa.int32()), "item_id": item_ids.take(pa.array(columns))})
     if with_weights:
-        table = table.append_column("weight", pa.array(matrix.data, pa.float32()))
+        table = table.append_column("weight", pa.array(matrix[rows, columns], pa.float32()))
+    if labels is not None:
+        table = table.append_column("label", pa.array(labels[rows, columns], pa.float32()))
     if form == ExportFormat.PARQUET:
         return parquet_bytes(table)
     if form == ExportFormat.INTER:
@@ -82,12 +94,19 @@ def _atomic_file(table: pa.Table) -> pa.Buffer:
     return sink.getvalue()
 
 
-def _sparse_file(matrix: sp.csr_array, item_ids: pa.Array) -> pa.Buffer:
+def _sparse_file(
+    matrix: sp.csr_array, item_ids: pa.Array, labels: Float32[np.ndarray, "synthetic_users items"] | None
+) -> pa.Buffer:
     content = io.BytesIO()
     # Use the older of SciPy's two classes: `implicit` and other learners still ask for it by name
     sp.save_npz(content, sp.csr_matrix(matrix))
     ids = item_ids.to_numpy(zero_copy_only=False)
-    with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED) as arrays, arrays.open("item_ids.npy", "w") as file:
-        # Write strings as text of a fixed width: an array of objects would be a pickle
-        np.lib.format.write_array(file, ids.astype(str) if ids.dtype == object else ids, allow_pickle=False)
+    # Write strings as text of a fixed width: an array of objects would be a pickle
+    arrays = {"item_ids": ids.astype(str) if ids.dtype == object else ids}
+    if labels is not None:
+        arrays["labels"] = labels
+    with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
     return pa.py_buffer(content.getvalue())

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from infrec.kernels.kernel_matrix import KernelRows, kernel_block
+from infrec.kernels.kernel_matrix import KernelRows, kernel_block, kernel_diagonal_block
 from infrec.kernels.landmarks import cluster_means, rpcholesky
 from infrec.kernels.normalisation import DegreeNormalisation
 from infrec.kernels.nystrom import NystromSystem
@@ -139,7 +139,7 @@ def _for_all_lambdas(
 ) -> Iterator[_Solved]:
     """Solve for every λ of the grid. The normal equations are made once, and decomposed once."""
     equations = sum_normal_equations(workers, dataset, config.ntk, normalisation, landmarks, report=report)
-    system = NystromSystem.of(config.ntk, landmarks, equations)
+    system = NystromSystem.of(kernel_diagonal_block(config.ntk, landmarks).astype(np.float64), equations)
     for lam in config.lambdas:
         dual = system.dual(equations.ridge(lam))
         if np.isfinite(dual).all():

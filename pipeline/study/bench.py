@@ -19,7 +19,15 @@ from infrec.kernels.ntk import NTK
 from infrec.pipeline.cluster import InProcess, OnValidation, ignored
 from infrec.pipeline.data import ITEMS, Dataset
 from infrec.pipeline.distillation import DistillConfig, Method, summarise
-from infrec.pipeline.models import HISTORY, PAPER_EXPONENTS, USERS, InfiniteAEConfig, NystromConfig, summary_matrix
+from infrec.pipeline.models import (
+    HISTORY,
+    PAPER_EXPONENTS,
+    USERS,
+    InfiniteAEConfig,
+    NystromConfig,
+    labels_of,
+    summary_matrix,
+)
 from infrec.pipeline.report.findings import ALL_USERS, METRICS
 from infrec.pipeline.serving import Learner, Lesson, evaluate
 from infrec.pipeline.solvers import GramWorker, Search, Solver, fit_infinite_ae
@@ -127,11 +135,11 @@ class Bench:
     def _learned(self, trial: Trial, learner: Learner, summary: Artefact, made_in: float) -> dict[str, Any]:
         """Return the metrics of a learner on the summary's users, and the seconds to train it on them."""
         if learner == Learner.INFINITE_AE:
-            config, users = summary.manifest.config, summary_matrix(summary)
+            config, users, labels = summary.manifest.config, summary_matrix(summary), labels_of(summary)
             ntk, lam = NTK(**config["ntk"]), config["lambda"]
-            solve_summary(ntk, users, lam)  # this call compiles
+            solve_summary(ntk, users, lam, labels)  # this call compiles
             # The solve is so short that another process may delay it by more than it takes: take the best of three
-            seconds = min(_seconds(lambda: solve_summary(ntk, users, lam)) for _ in range(3))
+            seconds = min(_seconds(lambda: solve_summary(ntk, users, lam, labels)) for _ in range(3))
             if trial.method == Method.NYSTROM:
                 seconds = made_in  # its coefficients are fitted to all users
             return {**self._metrics(trial, summary), "training_seconds": seconds}

@@ -137,7 +137,11 @@ def _table(outcomes: Iterable[Outcome]) -> pa.Table:
 
 def _history(outcomes: Iterable[Outcome]) -> pa.Table:
     """Return the validations of all trials. A trial that was searched and then tested has them once."""
-    rows = {(row["trial"], row.get("step"), row["lambda"]): row for outcome in outcomes for row in outcome.history}
+    rows = {
+        (row["trial"], row.get("step"), row["lambda"], row.get("ridge")): row
+        for outcome in outcomes
+        for row in outcome.history
+    }
     return pa.Table.from_pylist(list(rows.values()))
 
 

@@ -156,7 +156,7 @@ class _Recorder(tune.Callback):  # type: ignore[misc]
     def __init__(self, bench: Bench, phase: str, done: int, total: int, report: Report) -> None:
         self._bench, self._phase, self._report = bench, phase, report
         self._done, self._total = done, total
-        self._validations: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+        self._validations: dict[str, dict[tuple[int, float | None], dict[str, Any]]] = defaultdict(dict)
         """Trial → step → metrics. A trial that is made again reports the same steps again."""
         if total:
             report(phase, done, total)
@@ -168,9 +168,9 @@ class _Recorder(tune.Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, result: dict[str, Any], **_: Any
     ) -> None:
-        row = {name: result[name] for name in ("step", "lambda", *METRICS) if name in result}
+        row = {name: result[name] for name in ("step", "lambda", "ridge", *METRICS) if name in result}
         if row:
-            self._validations[_trial_of(trial).name][row["step"]] = row
+            self._validations[_trial_of(trial).name][row["step"], row.get("ridge")] = row
 
     def on_trial_complete(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         ours = _trial_of(trial)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from infrec.kernels.inner_regression import solve_summary
-from infrec.kernels.kernel_matrix import KernelRows
+from infrec.kernels.kernel_matrix import KernelRows, kernel_diagonal_block
 from infrec.kernels.normalisation import DegreeNormalisation, Exponents
 from infrec.kernels.nystrom import NystromSystem
 from infrec.pipeline.cluster import Pool, Report, silent
@@ -92,7 +92,7 @@ def _fitted(dataset: Dataset, config: BaselineConfig, pool: Pool, report: Report
     unnormalised = DegreeNormalisation.of_degrees(train_counts(dataset), Exponents())
     with pool.workers(NormalEquationsWorker, dataset) as workers:
         equations = sum_normal_equations(workers, dataset, config.ntk, unnormalised, landmarks, report=report)
-    system = NystromSystem.of(config.ntk, landmarks, equations)
+    system = NystromSystem.of(kernel_diagonal_block(config.ntk, landmarks).astype(np.float64), equations)
     return _Candidates(
         rows.toarray(),
         lambda lam: system.dual(equations.ridge(lam)),
