@@ -180,9 +180,7 @@ def distill(
     if method == Method.DISTILL_CF:
         taken = summary.manifest.config["options"]["sampler"]["draws"]
         if taken < draws:
-            console.note(
-                f"Draws: with {draws:,}, all {data.num_items:,} items would weigh 1; {taken:,} were taken."
-            )
+            console.note(f"Draws: with {draws:,}, all {data.num_items:,} items would weigh 1; {taken:,} were taken.")
     _show(summary, seconds=time.perf_counter() - started, as_json=as_json)
 
 
