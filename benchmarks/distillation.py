@@ -1,4 +1,4 @@
-"""Distill-CF on ML-1M, Magazine and a log of Netflix's size: time of a step and of a run, memory, quality.
+"""Distill-CF on ML-1M, Magazine, Douban and a log of Netflix's size: time of a step and of a run, memory, quality.
 
     python -m benchmarks.distillation [--only step time …] [--logs ../shared/data] [--large DATASET]
 
@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.measure import WHILE_TIMED, environment, in_subprocess, peak_memory
 from benchmarks.nystrom import LARGE, figures_on_test, large_dataset
 
+LOGS = ("ml-1m", "magazine", "douban")
 SEEDS = (0, 1, 2)
 STEPS_TIMED = 25
 MEANT = ("nDCG@10", "HR@10")
@@ -43,7 +44,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         if {*arguments.only} - {"size"}:
-            for name in ("ml-1m", "magazine"):
+            for name in LOGS:
                 _ingest(arguments.logs / f"{name}.parquet", Path(scratch) / name)
         if arguments.large:
             (Path(scratch) / "large").symlink_to(arguments.large.resolve())
@@ -96,7 +97,7 @@ def _our_step(dataset: str) -> dict[str, Any]:
     )
     times: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
-        _made(Dataset.open(dataset), Path(scratch), config, report=lambda *_: times.append(time.perf_counter()))
+        _made(Dataset.open(dataset), Path(scratch), config, report=_noting_steps(times))
     seconds = [later - earlier for earlier, later in pairwise(times)]
     return {"seconds": statistics.median(seconds[2:])}
 
@@ -154,7 +155,7 @@ def _at_size(dataset: str) -> dict[str, Any]:
         ray.get(ray.remote(lambda: None).remote())  # idle, but up
         started = time.perf_counter()
         with peak_memory(WHILE_TIMED) as peak:
-            summary = _made(data, Path(scratch), config, report=lambda *_: times.append(time.perf_counter()))
+            summary = _made(data, Path(scratch), config, report=_noting_steps(times))
         seconds = time.perf_counter() - started
         figures = {
             "plan_mb": plan_summarise(data, config).peak // 10**6,
@@ -170,21 +171,52 @@ def _at_size(dataset: str) -> dict[str, Any]:
 
 def magazine(scratch: Path) -> dict[str, Any]:
     """Budget 500 on a log fifty times sparser, against the full ∞-AE with the paper's kernel in the same run."""
-    from infrec.pipeline.cluster import Pool, ray_session
     from infrec.pipeline.data import Dataset
     from infrec.pipeline.distillation import DistillConfig
+
+    dataset, full = Dataset.open(scratch / "magazine"), _full(scratch, "magazine")
+    runs = [_made_and_evaluated(dataset, DistillConfig.for_budget(500, seed=seed)) for seed in SEEDS]
+    return {"full": {name: full[name] for name in MEANT}, "500": _summed_up(runs, full)}
+
+
+def _full(scratch: Path, name: str) -> Any:
+    """Test metrics of the ∞-AE with the paper's kernel on all users."""
+    from infrec.pipeline.cluster import Pool, ray_session
+    from infrec.pipeline.data import Dataset
     from infrec.pipeline.models import PAPER_EXPONENTS, InfiniteAEConfig
     from infrec.pipeline.serving import evaluate
     from infrec.pipeline.solvers import fit_exact
     from infrec.pipeline.storage import ArtefactWriter, Kind
 
-    dataset, out = Dataset.open(scratch / "magazine"), f"{scratch}/magazine-infinite-ae"
+    dataset, out = Dataset.open(scratch / name), f"{scratch}/{name}-infinite-ae"
     with ray_session(), Pool() as pool:
         with ArtefactWriter(out, Kind.MODEL, purpose={}, overwrite=True) as writer:
             fit_exact(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool)
-        full = evaluate(out, dataset, pool).metrics
-    runs = [_made_and_evaluated(dataset, DistillConfig.for_budget(500, seed=seed)) for seed in SEEDS]
-    return {"full": {name: full[name] for name in MEANT}, "500": _summed_up(runs, full)}
+        return evaluate(out, dataset, pool).metrics
+
+
+def labels(scratch: Path) -> dict[str, Any]:
+    """Budget 500 on three logs, seed 0: own and solved labels, and the full ∞-AE with the paper's kernel."""
+    from infrec.pipeline.data import Dataset
+    from infrec.pipeline.distillation import DistillConfig, Labels
+
+    figures = {}
+    for name in LOGS:
+        dataset = Dataset.open(scratch / name)
+        full = _full(scratch, name)
+        runs = {kind: _made_and_evaluated(dataset, DistillConfig.for_budget(500, labels=kind)) for kind in Labels}
+        figures[name] = {"full": {metric: full[metric] for metric in MEANT}, **runs}
+    return figures
+
+
+def _noting_steps(times: list[float]) -> Callable[..., None]:
+    """A report that notes when each step of the learning ended."""
+
+    def report(phase: str, *_: object) -> None:
+        if phase == "Steps":
+            times.append(time.perf_counter())
+
+    return report
 
 
 def _summed_up(runs: list[dict[str, Any]], full: Any) -> dict[str, Any]:
@@ -229,6 +261,7 @@ _FIGURES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "step": step,
     "time": time_and_memory,
     "magazine": magazine,
+    "labels": labels,
     "size": size,
 }
 _PROGRAMS: dict[str, Callable[[str], dict[str, Any]]] = {

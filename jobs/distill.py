@@ -180,7 +180,7 @@ def distill(
     if method == Method.DISTILL_CF:
         taken = summary.manifest.config["options"]["sampler"]["draws"]
         if taken < draws:
-            console.note(f"Draws: with {draws:,}, all {data.num_items:,} items would weigh 1; {taken:,} were taken.")
+            console.note(f"Draws: {taken:,} in place of {draws:,}, half as many as there are items: weights end at 1.")
     _show(summary, seconds=time.perf_counter() - started, as_json=as_json)
 
 

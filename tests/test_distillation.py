@@ -130,27 +130,30 @@ def noting(steps: list[int]) -> Report:
     return report
 
 
+@pytest.mark.parametrize(
+    ("phase", "at", "left"), [("Steps", 15, range(13, 25)), ("Normal equations", 1, range(0)), ("Ridges", 3, range(0))]
+)
 def test_a_killed_run_goes_on_to_the_same_bytes(
-    dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path
+    phase: str, at: int, left: range, dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path
 ) -> None:
-    """Killed at step 15, after the checkpoint of step 12 and the validation of step 8, in the middle of an update."""
+    """Killed after the checkpoint of step 12 and the validation of step 8; or while labels are solved."""
     out = tmp_path / "summary"
-    killed = by_itself(distill_until_killed, str(dataset.artefact.location), str(out))
+    killed = by_itself(distill_until_killed, str(dataset.artefact.location), str(out), phase, at)
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
     steps: list[int] = []
     again = summarise(dataset, out, pool, report=noting(steps))
-    assert steps == list(range(13, 25))
+    assert steps == list(left)
     assert again.manifest.fingerprint() == summary.manifest.fingerprint()
     assert checksums(again) == checksums(summary)
 
 
-def distill_until_killed(dataset: str, out: str) -> None:
+def distill_until_killed(dataset: str, out: str, in_phase: str, at: int) -> None:
     """In a process without Ray: nothing of an actor's is kept."""
 
     def report(phase: str, done: int, total: int, detail: str = "") -> None:
-        if done == 15:
+        if phase.startswith(in_phase) and done == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     summarise(Dataset.open(dataset), Path(out), InProcess(), report=report)

@@ -105,7 +105,7 @@ class DistillConfig:
     """
     select: str = "nDCG@10"
     refresh: float = 0.0
-    """At a warm start, the fraction of the first logits that comes from random users of today: see `warm`."""
+    """At a warm start, the fraction of the first logits that comes from a cold start of today: see `warm`."""
     parts: int = 4
     """The number of parts into which the users, and so each step, are divided. At most so many actors take part."""
     checkpoint_every: int = 25
@@ -127,7 +127,7 @@ class DistillConfig:
     def warm(self) -> Self:
         """Return the same config for a warm start from a summary of nearly the same log: fewer steps are enough.
 
-        The steps begin half-way between the summary and random users, because networks that are trained further learn
+        The steps begin half-way between the summary and a cold start, because networks that are trained further learn
         better when they are shrunk and perturbed first (Ash and Adams, NeurIPS 2020, arXiv 1910.08475). Steps from the
         summary itself hardly learn new interactions, and the summary falls behind night by night.
         """

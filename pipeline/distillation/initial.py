@@ -29,10 +29,7 @@ def check_budget(budget: int, dataset: Dataset) -> None:
 
 
 def random_users(dataset: Dataset, budget: int, *, seed: int) -> sp.csr_array:
-    """Return the train rows (budget × items) of users drawn at random without replacement.
-
-    Distill-CF with the same seed begins with these users.
-    """
+    """Return the train rows (budget × items) of users drawn at random without replacement."""
     chosen = np.random.default_rng(seed).choice(dataset.num_training_users, budget, replace=False)
     return dataset.training_rows(chosen)
 
