@@ -169,14 +169,27 @@ def _at_size(dataset: str) -> dict[str, Any]:
     return {**figures, "percent_of_nystrom": 100 * figures["test"]["nDCG@10"] / LARGE_NYSTROM}
 
 
-def magazine(scratch: Path) -> dict[str, Any]:
-    """Budget 500 on a log fifty times sparser, against the full ∞-AE with the paper's kernel in the same run."""
-    from infrec.pipeline.data import Dataset
-    from infrec.pipeline.distillation import DistillConfig
+def logs(scratch: Path) -> dict[str, Any]:
+    """Budget 500 on three logs, against the ∞-AE with the paper's kernel on all users in the same run.
 
-    dataset, full = Dataset.open(scratch / "magazine"), _full(scratch, "magazine")
-    runs = [_made_and_evaluated(dataset, DistillConfig.for_budget(500, seed=seed)) for seed in SEEDS]
-    return {"full": {name: full[name] for name in MEANT}, "500": _summed_up(runs, full)}
+    Quality, seconds, and the bytes of summary and dataset: with defaults (three seeds), and with own labels (one).
+    """
+    from infrec.pipeline.data import Dataset
+    from infrec.pipeline.distillation import DistillConfig, Labels
+
+    figures = {}
+    for name in LOGS:
+        dataset, full = Dataset.open(scratch / name), _full(scratch, name)
+        runs = [_made_and_evaluated(dataset, DistillConfig.for_budget(500, seed=seed)) for seed in SEEDS]
+        size = sum(record.size for record in dataset.manifest.files.values())
+        figures[name] = {
+            "full": {metric: full[metric] for metric in MEANT},
+            "500": _summed_up(runs, full),
+            "own labels": _made_and_evaluated(dataset, DistillConfig.for_budget(500, labels=Labels.OWN)),
+            "dataset_kb": size // 1000,
+            "summary_of_dataset": max(run["kb"] for run in runs) * 1000 / size,
+        }
+    return figures
 
 
 def _full(scratch: Path, name: str) -> Any:
@@ -193,20 +206,6 @@ def _full(scratch: Path, name: str) -> Any:
         with ArtefactWriter(out, Kind.MODEL, purpose={}, overwrite=True) as writer:
             fit_exact(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool)
         return evaluate(out, dataset, pool).metrics
-
-
-def labels(scratch: Path) -> dict[str, Any]:
-    """Budget 500 on three logs, seed 0: own and solved labels, and the full ∞-AE with the paper's kernel."""
-    from infrec.pipeline.data import Dataset
-    from infrec.pipeline.distillation import DistillConfig, Labels
-
-    figures = {}
-    for name in LOGS:
-        dataset = Dataset.open(scratch / name)
-        full = _full(scratch, name)
-        runs = {kind: _made_and_evaluated(dataset, DistillConfig.for_budget(500, labels=kind)) for kind in Labels}
-        figures[name] = {"full": {metric: full[metric] for metric in MEANT}, **runs}
-    return figures
 
 
 def _noting_steps(times: list[float]) -> Callable[..., None]:
@@ -245,6 +244,7 @@ def _made_and_evaluated(dataset: Any, config: Any) -> dict[str, Any]:
         **{name: metrics[name] for name in ("HR@10", "HR@100", "nDCG@10", "PSP@10")},
         "lambda": summary.manifest.config["lambda"],
         "seconds": round(seconds, 1),
+        "kb": sum(record.size for record in summary.manifest.files.values()) // 1000,
     }
 
 
@@ -260,8 +260,7 @@ def _made(dataset: Any, folder: Path, config: Any, **options: Callable[..., None
 _FIGURES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "step": step,
     "time": time_and_memory,
-    "magazine": magazine,
-    "labels": labels,
+    "logs": logs,
     "size": size,
 }
 _PROGRAMS: dict[str, Callable[[str], dict[str, Any]]] = {

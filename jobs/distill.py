@@ -68,6 +68,19 @@ def distill(
     label_user_weight: Annotated[
         float, typer.Option(help="Solved labels: 0: active users count more in the fit; 1: all alike.")
     ] = _DEFAULT.label_user_weight,
+    label_rank: Annotated[
+        int, typer.Option(help="Solved labels: their greatest rank. Validation may choose a lower one.")
+    ] = _DEFAULT.label_rank,
+    label_loss: Annotated[
+        float, typer.Option(help="Solved labels: the part of the validation metric that fewer bytes may cost.")
+    ] = _DEFAULT.label_loss,
+    weight_step: Annotated[
+        float, typer.Option(help="Solved labels: the step that weights are rounded to; the greater, the fewer bytes.")
+    ] = _DEFAULT.weight_step,
+    weighted_items: Annotated[
+        int | None,
+        typer.Option(help="Solved labels: the most popular items, which alone have weights. Default: by coverage."),
+    ] = None,
     start_from_groups: Annotated[
         int, typer.Option(help="Like users whose mean a synthetic user begins with; 1: one user's own row.")
     ] = _DEFAULT.start_from_groups,
@@ -134,6 +147,10 @@ def distill(
             label_drop=label_drop,
             label_draws=label_draws,
             label_user_weight=label_user_weight,
+            label_rank=label_rank,
+            label_loss=label_loss,
+            weight_step=weight_step,
+            weighted_items=weighted_items,
             start_from_groups=start_from_groups,
             objective=objective,
             user_weight=user_weight,

@@ -145,8 +145,10 @@ def _pulled_back(ntk: NTK, through_sampler: Any, model: InnerModel, lam: Array, 
     return d_logits
 
 
-def solve_summary(ntk: NTK, summary: Matrix, lam: float, labels: Matrix | None = None) -> Matrix:
-    """Return α = M⁻¹ Y of a summary S with λ = `lam`: float32, budget × items, M as in `kernels.outer_loss`.
+def solve_summary(
+    ntk: NTK, summary: Matrix, lam: float, labels: Float32[np.ndarray, "budget columns"] | None = None
+) -> Float32[np.ndarray, "budget columns"]:
+    """Return α = M⁻¹ Y of a summary S with λ = `lam`, M as in `kernels.outer_loss`.
 
     Y are the `labels`, by default S itself. α is not finite where M is not positive definite. On a CPU, its bytes do
     not depend on the number of cores.

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -136,6 +138,15 @@ class NystromSystem:
                 targets[: len(spectrum), strip] = basis.T @ targets[:, strip]
         return cls(basis, spectrum, targets[: len(spectrum)])
 
+    @cached_property
+    def targets_gram(self) -> Float64[np.ndarray, "rank rank"]:
+        """PᵀR(PᵀR)ᵀ."""
+        gram = np.zeros((len(self.targets), len(self.targets)))
+        with one_blas_thread:
+            for strip in _strips(self.targets.shape[1]):
+                gram += self.targets[:, strip] @ self.targets[:, strip].T
+        return gram
+
     @property
     def mean(self) -> float:
         """Return tr(K_ZZ⁻¹ A)/m, the unit of a ridge that does not depend on the scales of A and of K_ZZ."""
@@ -143,28 +154,43 @@ class NystromSystem:
 
     def dual(self, ridge: float) -> Float32[np.ndarray, "landmarks items"]:
         """Return β for c = `ridge`. It is not finite where there is no solution, which only a ridge of 0 can cause."""
-        return self._solved(self.basis, ridge)
-
-    def labels(
-        self, kernel: Float64[np.ndarray, "landmarks landmarks"], ridge: float
-    ) -> Float32[np.ndarray, "landmarks items"]:
-        """Return K_ZZ β for c = `ridge`, from K_ZZ = `kernel`: the labels from which kernel regression finds β.
-
-        Everything up to the result is float64: the entries of β are large and cancel.
-        """
-        return self._solved(kernel @ self.basis, ridge)
-
-    def _solved(
-        self, left: Float64[np.ndarray, "landmarks rank"], ridge: float
-    ) -> Float32[np.ndarray, "landmarks items"]:
-        """Return left (diag(a) + c·1)⁻¹ PᵀR."""
-        solved = np.empty((len(left), self.targets.shape[1]), np.float32)
+        dual = np.empty((len(self.basis), self.targets.shape[1]), np.float32)
         with np.errstate(divide="ignore"):
-            shrunk = left / (self.spectrum + ridge)
+            shrunk = self.basis / (self.spectrum + ridge)
         with one_blas_thread:
-            for strip in _strips(solved.shape[1]):
-                solved[:, strip] = shrunk @ self.targets[:, strip]
-        return solved
+            for strip in _strips(dual.shape[1]):
+                dual[:, strip] = shrunk @ self.targets[:, strip]
+        return dual
+
+    def labels(self, kernel: Float64[np.ndarray, "landmarks landmarks"], ridge: float, rank: int) -> LabelFactors:
+        """Return the labels K_ZZ β from which kernel regression on the landmarks finds β, for c = `ridge` > 0.
+
+        They are the best labels of this rank. In the basis, the regression minimises ‖(a + c)^½ (γ − γ*)‖² over the
+        coefficients γ, with the minimum γ* = (a + c)⁻¹ PᵀR. With a bound on the rank of γ it is least where only the
+        first singular vectors of (a + c)^−½ PᵀR are left (reduced-rank regression: Izenman, 1975).
+
+        Args:
+            kernel: K_ZZ.
+            ridge: c.
+            rank: the greatest rank. With that of the basis or more, the labels are K_ZZ β.
+        """
+        root = 1.0 / np.sqrt(self.spectrum + ridge)
+        gram, items = self.targets_gram, self.targets.shape[1]
+        with one_blas_thread:
+            vectors = scipy.linalg.eigh(root[:, None] * gram * root, driver="evd")[1][:, ::-1][:, :rank]
+            scaled = root[:, None] * vectors
+            right = np.empty((scaled.shape[1], items), np.float32)
+            for strip in _strips(items):
+                right[:, strip] = scaled.T @ self.targets[:, strip]
+            left = kernel @ (self.basis @ scaled)
+        return LabelFactors(left.astype(np.float32), right)
+
+
+class LabelFactors(NamedTuple):
+    """Labels as a product: label (z, i) is Σ_j left[z, j] right[j, i]. The rows of `right` are orthogonal."""
+
+    left: Float32[np.ndarray, "landmarks rank"]
+    right: Float32[np.ndarray, "rank items"]
 
 
 def _strips(items: int) -> list[slice]:

@@ -100,7 +100,7 @@ class InnerModel(NamedTuple):
         inverse = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(matrix), identity, lower=True)
         return cls(summary, inverse, _matmul(inverse, summary))
 
-    def dual(self, labels: Float[Array, "budget items"] | None = None) -> Float[Array, "budget items"]:
+    def dual(self, labels: Float[Array, "budget columns"] | None = None) -> Float[Array, "budget columns"]:
         """Return α = M⁻¹ S = L⁻ᵀ β, or M⁻¹ Y of other labels Y."""
         coefficients = self.coefficients if labels is None else _matmul(self.whitening, labels)
         dual: Array = _matmul(self.whitening.T, coefficients)

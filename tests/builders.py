@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
+from infrec.kernels.levels import RoundedRows
 from infrec.kernels.ntk import NTK
+from infrec.kernels.nystrom import LabelFactors
 from infrec.pipeline.data import ITEMS, Dataset, lists_of, shard_name
-from infrec.pipeline.models import publish_summary
+from infrec.pipeline.distillation.labels import RoundedLabels
+from infrec.pipeline.models import LabelledRows, publish_labelled_summary, publish_summary
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
 from tests.matrices import split_matrix, taste_matrix
 
@@ -67,10 +71,17 @@ def taste_dataset(out: Path, users: int, items: int, *, seed: int, held_out: flo
 
 
 def write_summary(out: Path, dataset: Dataset, weights: np.ndarray, labels: np.ndarray | None = None) -> Artefact:
-    """A summary artefact of these rows and labels, as if a method had found them."""
+    """A summary artefact of these rows, as if a method had found them. With labels, both are rounded."""
     writer = ArtefactWriter(out, Kind.SUMMARY, purpose={})
-    history = pa.table({"step": [0]})
-    rows = weights.astype(np.float32)
-    return publish_summary(
-        writer, dataset, rows, method="given", ntk=NTK(), lam=0.1, config={}, history=history, labels=labels
+    described: dict[str, Any] = {"method": "given", "ntk": NTK(), "lam": 0.1, "config": {}}
+    described["history"] = pa.table({"step": [0]})
+    weights = weights.astype(np.float32)
+    if labels is None:
+        return publish_summary(writer, dataset, weights, **described)
+    items = np.flatnonzero(weights.any(axis=0))
+    counts = dataset.items()["train_count"].to_numpy()[items]
+    factors = LabelFactors(np.eye(len(labels), dtype=np.float32), labels.astype(np.float32))
+    rows = LabelledRows(
+        items, RoundedRows.of(weights[:, items], counts, step=0.01), *RoundedLabels.of(factors, step=0.01)
     )
+    return publish_labelled_summary(writer, dataset, rows, **described)

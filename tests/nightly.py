@@ -17,7 +17,8 @@ from infrec.pipeline.data import Dataset
 from infrec.pipeline.storage import Artefact, Kind
 
 USERS, GENRES, ITEMS_OF_A_GENRE, OF_A_USER = 300, 6, 100, 24
-OPTIONS = ("--budget", "40", "--steps", "24")
+OPTIONS = ("--budget", "40", "--steps", "24", "--tolerance", "0.5")
+"""With so few users and steps, it is chance which summary is better by a few percent."""
 NOW = int(datetime.now(UTC).timestamp())
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,15 +16,17 @@ import scipy.sparse as sp
 from infrec.kernels.kernel_matrix import KernelRows, kernel_diagonal_block
 from infrec.kernels.landmarks import like_users_means
 from infrec.kernels.ntk import NTK
-from infrec.kernels.nystrom import NormalEquations, NystromSystem
+from infrec.kernels.nystrom import LabelFactors, NormalEquations, NystromSystem
 from infrec.kernels.sampler import Sampler
 from infrec.pipeline.cluster import Pool
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import DistillConfig, Labels, distill
-from infrec.pipeline.distillation.labels import SolvedLabels, _best_ridge
-from infrec.pipeline.models import HISTORY, USERS, labels_of, load_recommender, summary_matrix
-from infrec.pipeline.solvers import Denoising
-from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
+from infrec.pipeline.distillation import labels as labels_module
+from infrec.pipeline.distillation.denoising import Denoising
+from infrec.pipeline.distillation.labels import RoundedLabels, best_exponent
+from infrec.pipeline.models import HISTORY, labels_of, load_recommender, summary_bytes, summary_matrix
+from infrec.pipeline.models.summary import LABELS
+from infrec.pipeline.storage import Artefact, ArtefactWriter, Diverged, Kind
 from tests import oracles
 from tests.builders import taste_dataset
 from tests.matrices import taste_matrix
@@ -29,9 +35,9 @@ NETWORK = {"depth": 1, "w_std": math.sqrt(2), "b_std": 0.1}
 CONFIG = DistillConfig(budget=12, sampler=Sampler(draws=30), steps=8, batch=100, validate_every=4)
 
 
-def denoising(**given: float) -> Denoising:
-    settings = {"drop": 0.3, "draws": 3, "user_weight": 0.5, "mean_size": 20.0, "seed": 1, **given}
-    return Denoising(**settings)  # type: ignore[arg-type]
+def denoising(**given: Any) -> Denoising:
+    settings: dict[str, Any] = {"drop": 0.3, "draws": 3, "user_weight": 0.5, "mean_size": 20.0, "seed": 1, **given}
+    return Denoising(**settings)
 
 
 def ntk(left: sp.csr_array, right: np.ndarray) -> np.ndarray:
@@ -64,34 +70,76 @@ def test_users_count_by_their_weights() -> None:
     np.testing.assert_allclose(equations.targets, across.T @ (weights[:, None] * users.toarray()), rtol=1e-4)
 
 
-def test_solved_labels_are_those_of_the_dense_formula(pool: Pool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("weighted", [50, 30])
+def test_solved_labels_are_those_of_the_dense_formula(
+    weighted: int, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the rank that validation chose: the regression's coefficients in the metric of its error, cut to that rank."""
+    monkeypatch.setattr(labels_module, "_STEPS", (0.01,))
     dataset = taste_dataset(tmp_path / "data", 150, 50, seed=0, shards=1)
-    summary = published(dataset, tmp_path / "summary", pool)
-    rows, labels = summary_matrix(summary).astype(np.float64), labels_of(summary)
-    assert labels is not None and labels.shape == rows.shape
+    summary = published(dataset, tmp_path / "summary", pool, weighted_items=weighted)
+    counts = dataset.items()["train_count"].to_numpy()
+    items = np.sort(np.argsort(-counts, kind="stable")[:weighted])
+    rows = summary_matrix(summary).astype(np.float64)
+    assert {*np.flatnonzero(rows.any(axis=0))} == {*items}
+    rows = rows[:, items]
     lam = summary.manifest.config["lambda"]
-    (ridge,) = (row["ridge"] for row in summary.table(HISTORY).to_pylist() if row["ridge"] is not None)
+    ridge = summary.table(HISTORY)["ridge"][-1].as_py()
     train = dataset.training_matrix()
     how = denoising(mean_size=train.nnz / 150, seed=CONFIG.seed)
-    across = [ntk(inputs, rows) for inputs in how.inputs(train, 0, 0)]
+    # The users of each of the four parts are one block
+    bounds = [150 * part // 4 for part in range(5)]
+    draws = [[*how.inputs(train[start:stop], part, 0)] for part, (start, stop) in enumerate(pairwise(bounds))]
+    inputs = [sp.csr_array(sp.vstack(parts))[:, items] for parts in zip(*draws, strict=True)]
+    across = [ntk(rows_of_users, rows) for rows_of_users in inputs]
     weights = how.weights(train)[:, None].astype(np.float64)
     gram = sum(kernel.T @ (weights * kernel) for kernel in across)
     targets = sum(kernel.T @ (weights * train.toarray()) for kernel in across)
     matrix = ntk(sp.csr_array(rows), rows)
     matrix += lam * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
     ridge *= np.trace(np.linalg.solve(matrix, gram)) / len(matrix)
-    dual = np.linalg.solve(gram + ridge * matrix, targets)
+    metric = np.linalg.cholesky(gram + ridge * matrix).T
+    left, sizes, right = np.linalg.svd(np.linalg.solve(metric.T, targets), full_matrices=False)
+    rank = summary.manifest.counts["rank"]
+    dual = np.linalg.solve(metric, (left[:, :rank] * sizes[:rank]) @ right[:rank])
     context = dataset.histories().train[:40]
     found = load_recommender(summary).scores(context)
-    expected = ntk(context, rows) @ dual
-    np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
-    np.testing.assert_allclose(labels, matrix @ dual, atol=2e-3 * np.abs(labels).max())
+    expected = ntk(sp.csr_array(context[:, items]), rows) @ dual
+    np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
+    labels = labels_of(summary)
+    assert labels is not None
+    np.testing.assert_allclose(labels, matrix @ dual, atol=0.03 * np.abs(labels).max())
+
+
+def test_items_without_weights_are_recommended(pool: Pool, tmp_path: Path) -> None:
+    dataset = taste_dataset(tmp_path / "data", 400, 50, seed=0)
+    summary = published(dataset, tmp_path / "summary", pool, weighted_items=10)
+    scores = load_recommender(summary).scores(dataset.histories().train[:200])
+    best = np.argsort(-scores, axis=1)[:, :10]
+    weighted = np.flatnonzero(summary_matrix(summary).any(axis=0))
+    assert len(weighted) == 10
+    assert (~np.isin(best, weighted)).mean() > 0.05
+
+
+def test_a_greater_loss_takes_fewer_bytes(pool: Pool, tmp_path: Path) -> None:
+    dataset = taste_dataset(tmp_path / "data", 400, 50, seed=0)
+    exact, coarse = (
+        published(dataset, tmp_path / f"{loss}", pool, label_loss=loss, weight_step=step)
+        for loss, step in ((0.0, 0.2), (0.2, 2.0))
+    )
+    assert summary_bytes(coarse) < 0.9 * summary_bytes(exact)
+    losses = [1 - summary.table(HISTORY)["nDCG@10"][-1].as_py() / best_of(exact) for summary in (exact, coarse)]
+    assert losses[1] < 0.25
+
+
+def best_of(summary: Artefact) -> float:
+    return max(row["nDCG@10"] for row in summary.table(HISTORY).to_pylist())
 
 
 def test_labels_may_be_the_users_own(pool: Pool, tmp_path: Path) -> None:
     dataset = taste_dataset(tmp_path / "data", 150, 50, seed=0)
     own = published(dataset, tmp_path / "summary", pool, labels=Labels.OWN)
-    assert "label" not in own.table(USERS).column_names and labels_of(own) is None
+    assert LABELS not in own.manifest.files and labels_of(own) is None
     assert {row["ridge"] for row in own.table(HISTORY).to_pylist()} == {None}
 
 
@@ -106,26 +154,47 @@ def test_labels_of_another_matrix_than_the_kernel() -> None:
     assert system.mean == pytest.approx(np.trace(np.linalg.solve(matrix, gram)) / 30)
     for ridge in (1e-3, 1.0, 100.0):
         expected = matrix @ np.linalg.solve(gram + ridge * matrix, targets)
-        np.testing.assert_allclose(system.labels(matrix, ridge), expected, atol=1e-4 * np.abs(expected).max())
+        left, right = system.labels(matrix, ridge, rank=30)
+        np.testing.assert_allclose(left @ right, expected, atol=1e-4 * np.abs(expected).max())
+        across = right @ right.T
+        np.testing.assert_allclose(across - np.diag(np.diag(across)), 0, atol=1e-5 * across.max())
+        for rank in (1, 7):
+            lower = system.labels(matrix, ridge, rank)
+            np.testing.assert_allclose(np.abs(lower.right), np.abs(right[:rank]), atol=1e-4 * np.abs(right).max())
+            np.testing.assert_allclose(lower.left @ lower.right, left[:, :rank] @ right[:rank], atol=1e-3)
 
 
 @pytest.mark.parametrize("peak", [-12, -9, -5, -3, -1, 2, 3])
 def test_the_grid_of_ridges_goes_on_beyond_its_edges(peak: int) -> None:
     tried: list[int] = []
 
-    def judged(ridge: float) -> SolvedLabels:
-        exponent = round(math.log10(ridge))
-        tried.append(exponent)
-        return SolvedLabels(np.zeros((1, 1), np.float32), ridge, {"nDCG@10": -abs(exponent - peak)})
+    def judged(exponents: Sequence[int]) -> list[dict[str, float] | None]:
+        tried.extend(exponents)
+        return [{"nDCG@10": -abs(exponent - peak)} for exponent in exponents]
 
-    best = _best_ridge(judged, "nDCG@10", lambda *_: None)
-    assert best and best.ridge == pytest.approx(10.0**peak)
-    assert sorted({*tried}) == sorted(tried) and {*range(-5, 0)} <= {*tried}
-    assert min(tried) >= min(-5, peak - 1) and max(tried) <= max(-1, peak + 1)
+    assert best_exponent(judged, "nDCG@10") == (peak, {"nDCG@10": 0})
+    assert sorted({*tried}) == sorted(tried) and {*range(-4, 1)} <= {*tried}
+    assert min(tried) >= min(-4, peak - 1) and max(tried) <= max(0, peak + 1)
+    tried.clear()
+    assert best_exponent(judged, "nDCG@10", near=-3) == (peak, {"nDCG@10": 0})
+    assert len({*tried}) == len(tried) <= abs(peak + 3) + 3
 
 
 def test_no_ridge_has_finite_labels() -> None:
-    assert _best_ridge(lambda ridge: None, "nDCG@10", lambda *_: None) is None
+    with pytest.raises(Diverged, match="No labels are finite"):
+        best_exponent(lambda exponents: [None for _ in exponents], "nDCG@10")
+
+
+def test_rounded_labels_are_near_the_exact_ones() -> None:
+    random = np.random.default_rng(0)
+    exact = LabelFactors(*(random.normal(size=shape).astype(np.float32) for shape in ((40, 9), (9, 300))))
+    labels = exact.left @ exact.right
+    errors = []
+    for step in (0.1, 0.5, 2.0):
+        rounded = RoundedLabels.of(exact, step)
+        found = rounded.factors.matrix @ rounded.labels.astype(np.float32)
+        errors.append(np.abs(found - labels).mean() / np.abs(labels).mean())
+    assert errors[0] < 0.06 < errors[1] < errors[2] < 0.7
 
 
 @pytest.mark.parametrize("size", [1, 5, 500])
@@ -149,9 +218,7 @@ def test_a_user_that_is_alone_is_its_own_group() -> None:
     np.testing.assert_array_equal(like_users_means(users, 1, size=20), users.toarray())
 
 
-def published(dataset: Dataset, out: Path, pool: Pool, labels: Labels = Labels.SOLVED) -> Artefact:
-    config = DistillConfig(
-        budget=CONFIG.budget, sampler=CONFIG.sampler, steps=8, batch=100, validate_every=4, labels=labels
-    )
+def published(dataset: Dataset, out: Path, pool: Pool, **options: Any) -> Artefact:
+    config = replace(CONFIG, **options)
     with ArtefactWriter(out, Kind.SUMMARY, purpose={}) as writer:
         return distill(dataset, writer, config, pool)

@@ -125,7 +125,7 @@ def test_a_rewritten_log(nights: Nights, capsys: pytest.CaptureFixture[str]) -> 
     assert nights.run() == 2
     assert_one_sentence(capsys, f"{late} is gone, but folded into the summary: restore it, or allow a rewrite")
     assert nights.current == "000002"
-    assert nights.run("--allow-rewrite", "--tolerance", "0.5") == 0
+    assert nights.run("--allow-rewrite") == 0
     captured = capsys.readouterr()
     assert "1 files are gone and 1 rewritten: the dataset is made anew." in captured.err
     assert "rows of the whole log (1 rewritten file, 1 vanished file);" in captured.out
@@ -148,7 +148,7 @@ def test_a_window_and_the_future(
     past = nights.rows(1)[7:20].set_column(2, "timestamp", pa.array([NOW - 40 * 86_400] * 13))
     nights.write(1, pa.concat_tables([nights.rows(1)[20:], future, past]))
     capsys.readouterr()
-    assert nights.run("--window", "30d", "--tolerance", "0.5") == 0  # few users and steps: not of the gate
+    assert nights.run("--window", "30d") == 0
     errors = capsys.readouterr().err
     assert "7 rows dropped: at or after --until." in errors and "13 rows dropped: before --since." in errors
     assert nights.dataset().manifest.counts["rows"] == len(nights.rows(0)) + len(nights.rows(1))
@@ -174,13 +174,13 @@ def test_rollback(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_damaged_current_version(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:
     nights.write(1)
     assert nights.run() == 0
-    users = nights.state / "versions" / "000002" / "summary" / "users.parquet"
-    users.write_bytes(users.read_bytes()[:-1] + b"?")
+    labels = nights.state / "versions" / "000002" / "summary" / "labels.parquet"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"?")
     nights.write(2)
     capsys.readouterr()
     assert nights.run() == 0
     errors = capsys.readouterr().err
-    assert "users.parquet is damaged: its checksum is not the manifest's. Version 000001 took its place." in errors
+    assert "labels.parquet is damaged: its checksum is not the manifest's. Version 000001 took its place." in errors
     assert nights.current == "000003"
     assert [row["decision"] for row in nights.history(capsys)] == ["published", "published", "fell back", "published"]
 
@@ -191,7 +191,7 @@ def test_a_damaged_current_version(nights: Nights, capsys: pytest.CaptureFixture
     assert "Nothing is new" in captured.out and nights.current == "000003"
 
     for version in nights.versions:
-        (nights.state / "versions" / version / "summary" / "users.parquet").write_bytes(b"")
+        (nights.state / "versions" / version / "summary" / "labels.parquet").write_bytes(b"")
     capsys.readouterr()
     assert nights.run() == 2
     assert_one_sentence(capsys, "is whole (")

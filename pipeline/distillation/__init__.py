@@ -1,9 +1,9 @@
 """Distill-CF learns a summary of a few synthetic users. An ∞-AE trained on the summary recommends well to all users.
 
 `config` has the settings. `training` is the outer loop on the driver. `users` is the driver's view of the real users,
-which actors hold. `labels` solves what the synthetic users predict. `checkpoint` keeps what a killed run needs to
-continue. `initial` and `warm_start` make the first logits. `baselines` are the methods that Distill-CF is compared
-with. `summarise` makes a summary by any method.
+which actors hold. `labels` solves what the synthetic users predict, from users that lack some items (`denoising`).
+`checkpoint` keeps what a killed run needs to continue. `initial` and `warm_start` make the first logits. `baselines`
+are the methods that Distill-CF is compared with. `summarise` makes a summary by any method.
 """
 
 from infrec.pipeline.distillation.baselines import BaselineConfig

@@ -29,9 +29,10 @@ class Best:
 
     step: int
     lam: float
+    label_exponent: int | None
+    """The exponent of c' of its solved labels."""
     metrics: Mapping[str, float]
-    summary: Float32[np.ndarray, "budget items"]
-    logits: Float32[np.ndarray, "budget items"]
+    summary: Float32[np.ndarray, "budget weighted"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class State:
 
     step: int
     """The number of updates made so far. It also keys the noise and the batches of the remaining steps."""
-    logits: Float[Array, "budget items"]
+    logits: Float[Array, "budget weighted"]
     optimiser: optax.OptState
     lam: float
     """The λ of the loss: the last one that validation chose."""
@@ -56,8 +57,8 @@ class State:
         arrays = {"logits": np.asarray(self.logits), **{f"optimiser-{i}": leaf for i, leaf in enumerate(leaves)}}
         note: dict[str, Any] = {"step": self.step, "lam": self.lam, "stale": self.stale, "history": self.history}
         if self.best:
-            arrays |= {"best-summary": self.best.summary, "best-logits": self.best.logits}
-            note["best"] = {"step": self.best.step, "lam": self.best.lam, "metrics": self.best.metrics}
+            arrays["best-summary"] = self.best.summary
+            note["best"] = {name: getattr(self.best, name) for name in ("step", "lam", "label_exponent", "metrics")}
         arrays["note"] = np.frombuffer(json.dumps(note).encode(), np.uint8)
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **arrays)
@@ -85,7 +86,7 @@ class State:
             saved = [jax.numpy.asarray(arrays[f"optimiser-{i}"]) for i in range(len(leaves))]
             best = None
             if "best" in note:
-                best = Best(**note["best"], summary=arrays["best-summary"], logits=arrays["best-logits"])
+                best = Best(**note["best"], summary=arrays["best-summary"])
             return cls(
                 step=note["step"],
                 logits=jax.numpy.asarray(arrays["logits"]),

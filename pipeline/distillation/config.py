@@ -42,6 +42,10 @@ class Labels(StrEnum):
     """The items of the synthetic user itself, as in the paper."""
 
 
+COVERED = 0.8
+LEAST_WEIGHTED, MOST_WEIGHTED = 4_000, 20_000
+
+
 class Schedule(StrEnum):
     """The course of the learning rate over the steps."""
 
@@ -69,6 +73,19 @@ class DistillConfig:
     """For `SOLVED`: the number of times that each user takes part, each time without other interactions."""
     label_user_weight: float = 0.5
     """For `SOLVED`: the exponent ω: a user with |x| interactions has the weight |x|^−ω in the fit."""
+    label_rank: int = 160
+    """For `SOLVED`: the greatest rank of the labels. Validation may choose a lower one."""
+    label_loss: float = 0.0025
+    """For `SOLVED`: the part of the validation metric that labels may lose when their rank is lowered and they are
+    rounded. The more, the fewer bytes."""
+    weight_step: float = 0.7
+    """For `SOLVED`: how coarsely weights are rounded, in units of their spread: see `kernels.levels.RoundedRows`."""
+    weighted_items: int | None = None
+    """For `SOLVED`: the number of items that synthetic users have weights for, the most popular ones.
+
+    None means as many as have `COVERED` of all interactions, at least `LEAST_WEIGHTED` and at most `MOST_WEIGHTED`. All
+    items have labels.
+    """
     start_from_groups: int = 20
     """The number of like users whose mean a synthetic user begins with. With 1 it begins with one user's row."""
     objective: Objective = Objective.HELD_OUT
@@ -96,7 +113,7 @@ class DistillConfig:
     lambdas: tuple[float, ...] = (1e-5, 1e-3, 0.03)
     """The candidates for λ of the inner ridge regression. Validation chooses one, which the loss uses from then on."""
     validate_every: int = 25
-    patience: int = 6
+    patience: int = 2
     """The number of validations without a better one after which the run ends."""
     judged_users: int = 10_000
     """The number of users that validation judges by. They are drawn at random from all parts alike.
@@ -158,6 +175,18 @@ class DistillConfig:
                 f"The user weight of labels must lie in 0 … 1, it is {self.label_user_weight:g}.",
                 "label_user_weight",
             )
+        if not 0 <= self.label_loss < 1:
+            raise InputError(
+                f"The loss of the labels must be at least 0 and below 1, it is {self.label_loss:g}.", "label_loss"
+            )
+        if not (math.isfinite(self.weight_step) and self.weight_step > 0):
+            raise InputError(
+                f"The step of the weights must be positive and finite, it is {self.weight_step:g}.", "weight_step"
+            )
+        if self.weighted_items is not None and self.weighted_items < 1:
+            raise InputError(
+                f"The number of weighted items must be at least 1, it is {self.weighted_items}.", "weighted_items"
+            )
         if not 0 <= self.user_weight <= 1:
             raise InputError(f"The user weight must lie in 0 … 1, it is {self.user_weight:g}.", "user_weight")
         if not (math.isfinite(self.cardinality) and self.cardinality >= 0):
@@ -171,6 +200,7 @@ _AT_LEAST_ONE = {
     "budget": "budget",
     "start_from_groups": "number of users in a group",
     "label_draws": "number of draws of a user",
+    "label_rank": "rank of the labels",
     "steps": "number of steps",
     "batch": "number of users in a batch",
     "accumulate": "number of batches in an update",

@@ -9,101 +9,180 @@ kernel rows k(x) = K(x, S), the scores of any labels Y are k(x) M⁻¹ Y. Let x�
 These are Nyström's normal equations (`kernels.nystrom`), with M in place of K_ZZ. One pass over the users serves every
 c. Validation chooses c = c' tr(M⁻¹A)/m from a grid of c', which grows for as long as the best c' lies at its edge.
 
+The labels of all items are many numbers. They are kept as factors F G of a low rank, in levels (`kernels.levels`).
+Validation chooses the lowest rank and the coarsest levels that judge as well as the best labels, but for a small loss.
+
 Source: the label solve of KIP (Nguyen, Chen & Lee, ICLR 2021, arXiv 2011.00050), with the denoising of EDLAE (Steck,
 NeurIPS 2020). On three logs these labels are better than S itself (benchmarks/README.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64, Int8
 
 from infrec.kernels.inner_regression import solve_summary
 from infrec.kernels.kernel_matrix import KernelRows, kernel_diagonal_block
-from infrec.kernels.normalisation import DegreeNormalisation, Exponents
-from infrec.kernels.nystrom import NystromSystem
-from infrec.pipeline.cluster import Pool, Report, silent
-from infrec.pipeline.data import Dataset
+from infrec.kernels.levels import Levels
+from infrec.kernels.nystrom import LabelFactors, NystromSystem
+from infrec.pipeline.cluster import Report, silent
 from infrec.pipeline.distillation.config import DistillConfig
-from infrec.pipeline.distillation.users import Users
-from infrec.pipeline.solvers import Denoising, NormalEquationsWorker, sum_normal_equations, train_counts
+from infrec.pipeline.distillation.denoising import Denoising
+from infrec.pipeline.distillation.users import Coefficients, Users
+from infrec.pipeline.storage import Diverged
 
-_EXPONENTS = range(-5, 0)
+_EXPONENTS = range(-4, 1)
 """The first grid of c': powers of ten."""
 _ALL_EXPONENTS = range(-12, 4)
 """The greatest grid of c'. Beyond its ends c' changes nothing, or leaves nothing."""
+
+_STEPS = (3.0, 2.0, 1.5, 1.0, 0.5, 0.25)
+"""The steps of G that are tried, the coarsest first, in units of the root mean square of G."""
+
+
+_FACTOR_STEP = 0.1
+"""The step of F, in units of the root mean square of each column."""
+
+
+def _size(matrix: Float32[np.ndarray, "rows columns"], axis: int | None = None) -> Float64[np.ndarray, ...]:
+    """Return the root mean square of a matrix, or of each of its columns."""
+    size: np.ndarray = np.sqrt(np.mean(np.square(matrix, dtype=np.float64), axis=axis))
+    return size
+
+
+class RoundedLabels(NamedTuple):
+    """Labels F G in levels."""
+
+    factors: Levels
+    """F: budget × rank. It includes the step of G."""
+    labels: Int8[np.ndarray, "rank items"]
+    """G."""
+
+    @classmethod
+    def of(cls, exact: LabelFactors, step: float) -> RoundedLabels:
+        """Round both factors. The levels of G have this step, in units of its root mean square."""
+        right = Levels.of(exact.right.T, step * float(_size(exact.right)))
+        left = exact.left * right.steps
+        return cls(Levels.of(left, _FACTOR_STEP * _size(left, axis=0)), right.levels.T)
 
 
 @dataclass(frozen=True)
 class SolvedLabels:
     """The labels that validation chose."""
 
-    labels: Float32[np.ndarray, "budget items"]
-    """Y."""
+    labels: RoundedLabels
     ridge: float
     """c'."""
     metrics: Mapping[str, float]
-    """Its metrics on validation."""
+    """Their metrics on validation."""
 
 
-def solve_labels(
-    dataset: Dataset,
-    summary: Float32[np.ndarray, "budget items"],
-    lam: float,
-    config: DistillConfig,
-    users: Users,
-    pool: Pool,
-    *,
-    report: Report = silent,
-) -> SolvedLabels | None:
-    """Return the labels of a summary S with λ = `lam`. `users` judge them. Return None if no c' has finite labels.
+@dataclass(frozen=True)
+class LabelSystem:
+    """The regression of all users on a summary S, from which its labels are solved for any c'."""
 
-    The shares of A and R come from the actors of `pool`. The bytes depend on the dataset, S and the settings alone.
-    """
-    landmarks = KernelRows.of(sp.csr_array(summary))
-    unnormalised = DegreeNormalisation.of_degrees(train_counts(dataset), Exponents())
-    denoising = Denoising(
-        drop=config.label_drop,
-        draws=config.label_draws,
-        user_weight=config.label_user_weight,
-        mean_size=max(dataset.mean_train_interactions, 1.0),
-        seed=config.seed,
-    )
-    with pool.workers(NormalEquationsWorker, dataset) as workers:
-        equations = sum_normal_equations(
-            workers, dataset, config.ntk, unnormalised, landmarks, denoising=denoising, report=report
+    users: Users
+    config: DistillConfig
+    summary: Float32[np.ndarray, "budget weighted"]
+    """S."""
+    lam: float
+    matrix: Float64[np.ndarray, "budget budget"]
+    """M."""
+    system: NystromSystem
+
+    @classmethod
+    def of(
+        cls,
+        users: Users,
+        config: DistillConfig,
+        summary: Float32[np.ndarray, "budget weighted"],
+        lam: float,
+        *,
+        mean_size: float,
+        draws: int,
+    ) -> LabelSystem:
+        """Go through all `users`, each `draws` times. `mean_size` is their mean number of interactions."""
+        denoising = Denoising(
+            drop=config.label_drop,
+            draws=draws,
+            user_weight=config.label_user_weight,
+            mean_size=max(mean_size, 1.0),
+            seed=config.seed,
         )
-    matrix = kernel_diagonal_block(config.ntk, landmarks).astype(np.float64)
-    matrix[np.diag_indices_from(matrix)] += lam * np.trace(matrix) / len(matrix)
-    system = NystromSystem.of(matrix, equations)
+        matrix = kernel_diagonal_block(config.ntk, KernelRows.of(sp.csr_array(summary))).astype(np.float64)
+        matrix[np.diag_indices_from(matrix)] += lam * np.trace(matrix) / len(matrix)
+        system = NystromSystem.of(matrix, users.normal_equations(config.ntk, summary, denoising))
+        return cls(users, config, summary, lam, matrix, system)
 
-    def judged(ridge: float) -> SolvedLabels | None:
-        labels = system.labels(matrix, ridge * system.mean)
-        dual = solve_summary(config.ntk, summary, lam, labels)
-        if not np.isfinite(dual).all():
-            return None
-        (metrics,) = users.judge(config.ntk, summary, [dual])
+    def factors(self, ridge: float, rank: int) -> LabelFactors:
+        """Return the labels of this rank for c' = `ridge`."""
+        return self.system.labels(self.matrix, ridge * self.system.mean, rank)
+
+    def judged(self, *labels: LabelFactors) -> list[dict[str, float] | None]:
+        """Return the validation metrics of some labels, or None for those that are not finite."""
+        models = [
+            Coefficients(solve_summary(self.config.ntk, self.summary, self.lam, left), right) for left, right in labels
+        ]
+        finite = [model for model in models if np.isfinite(model.dual).all()]
+        metrics = iter(self.users.judge(self.config.ntk, self.summary, finite) if finite else [])
+        return [next(metrics) if np.isfinite(model.dual).all() else None for model in models]
+
+    def best_exponent(self, near: int | None = None) -> tuple[int, dict[str, float]]:
+        """Return the best exponent of c' and its metrics, with labels of the greatest rank: see `best_exponent`."""
+
+        def judged(exponents: Sequence[int]) -> list[dict[str, float] | None]:
+            return self.judged(*(self.factors(10.0**exponent, self.config.label_rank) for exponent in exponents))
+
+        return best_exponent(judged, self.config.select, near)
+
+    def solve(self, near: int | None = None, report: Report = silent) -> SolvedLabels:
+        """Return labels of the lowest rank and the coarsest levels that lose no more than `config.label_loss`."""
+        select, loss = self.config.select, self.config.label_loss
+        report("Labels", 0, 3)
+        exponent, metrics = self.best_exponent(near)
+        ridge = 10.0**exponent
+        report("Labels", 1, 3)
+        best, exact = metrics[select], self.factors(ridge, self.config.label_rank)
+        while (rank := len(exact.right) * 2 // 3) > 0:
+            lower = self.factors(ridge, rank)
+            (found,) = self.judged(lower)
+            if not found or found[select] < (1 - loss / 2) * best:
+                break
+            exact, best = lower, max(best, found[select])
+        report("Labels", 2, 3)
+        for step in _STEPS:
+            labels = RoundedLabels.of(exact, step)
+            (found,) = self.judged(LabelFactors(labels.factors.matrix, labels.labels.astype(np.float32)))
+            metrics = found or metrics
+            if found and found[select] >= (1 - loss) * best:
+                break
+        report("Labels", 3, 3)
         return SolvedLabels(labels, ridge, metrics)
 
-    return _best_ridge(judged, config.select, report)
 
+def best_exponent(
+    judged: Callable[[Sequence[int]], Sequence[dict[str, float] | None]], select: str, near: int | None = None
+) -> tuple[int, dict[str, float]]:
+    """Return the best exponent of a grid that goes on beyond an edge for as long as the best lies there.
 
-def _best_ridge(judged: Callable[[float], SolvedLabels | None], select: str, report: Report) -> SolvedLabels | None:
-    """Judge the grid of c', and go on beyond an edge for as long as the best c' lies there."""
-    best: SolvedLabels | None = None
-    peak, exponents = 0, list(_EXPONENTS)
-    for tried, exponent in enumerate(exponents, start=1):
-        found = judged(10.0**exponent)
-        if found and (best is None or found.metrics[select] > best.metrics[select]):
-            best, peak = found, exponent
-        known = {f"best {select}": best.metrics[select]} if best else {}
-        report("Ridges of the labels", tried, len(exponents), known)
-        if tried == len(exponents) and best:  # the loop goes on with what is appended
-            beyond = peak + (peak == max(exponents)) - (peak == min(exponents))
-            if beyond != peak and beyond in _ALL_EXPONENTS:
-                exponents.append(beyond)
-    return best
+    `judged` returns the metrics of some exponents, or None where there are none. `near` is an exponent that was good
+    before: the first grid is then this one and its neighbours. Raises `Diverged` if there are no metrics anywhere on
+    the first grid.
+    """
+    tried: dict[int, dict[str, float]] = {}
+    exponents: Sequence[int] = _EXPONENTS if near is None else range(near - 1, near + 2)
+    least, greatest = min(exponents), max(exponents)
+    while exponents:
+        tried |= {one: found for one, found in zip(exponents, judged(exponents), strict=True) if found}
+        if not tried:
+            raise Diverged("No labels are finite: give a larger λ.", "lambdas")
+        best = max(tried, key=lambda one: tried[one][select])
+        beyond = best + (best == greatest) - (best == least)
+        exponents = [beyond] if beyond != best and beyond in _ALL_EXPONENTS else []
+        least, greatest = min(least, beyond), max(greatest, beyond)
+    return best, tried[best]

@@ -8,7 +8,7 @@ So a run that continues from a checkpoint ends with the same bytes as a run that
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,19 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pyarrow as pa
-from jaxtyping import Array
+from jaxtyping import Array, Float32, Int
 
 from infrec.kernels.inner_regression import InnerStep, solve_summary
+from infrec.kernels.levels import RoundedRows
 from infrec.kernels.tiles import one_blas_thread
 from infrec.pipeline.cluster import OnValidation, Pool, Report, give_back_memory, ignored, silent
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation.checkpoint import Best, State
 from infrec.pipeline.distillation.config import DistillConfig, Labels, Method, Schedule
-from infrec.pipeline.distillation.initial import check_budget, first_logits
-from infrec.pipeline.distillation.labels import solve_labels
-from infrec.pipeline.distillation.users import PartWorker, Users
+from infrec.pipeline.distillation.initial import check_budget, first_logits, weighted_items
+from infrec.pipeline.distillation.labels import LabelSystem
+from infrec.pipeline.distillation.users import Coefficients, PartWorker, Users
 from infrec.pipeline.distillation.warm_start import WarmStart
-from infrec.pipeline.models import publish_summary
+from infrec.pipeline.models import LabelledRows, publish_labelled_summary, publish_summary
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Diverged
 
 _WARM_UP_STEPS = 10
@@ -54,13 +55,18 @@ def distill(
     start does not fit, and `Diverged` if numbers stop being finite.
     """
     check_budget(config.budget, dataset)
-    config = config.for_items(dataset.num_items)
-    start = WarmStart.of(warm_start, dataset, config.budget) if warm_start else None
-    part_workers = pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed)
+    items = weighted_items(dataset, config)
+    config = config.for_items(len(items))
+    start = WarmStart.of(warm_start, dataset, items, config) if warm_start else None
+    part_workers = pool.workers(PartWorker, dataset, config.parts, config.judged_users, config.seed, items)
     with part_workers as workers, one_blas_thread:  # once for all steps: the search for libraries is slow
         users = Users(workers, config.parts)
+        solved = None
+        if config.labels == Labels.SOLVED:
+            counts = dataset.items()["train_count"].to_numpy()[items]
+            solved = _SolvedLabels(users, config, counts, dataset.mean_train_interactions)
         optimiser = optax.adam(_learning_rate(config))
-        logits = jnp.asarray(first_logits(dataset, config, start))
+        logits = jnp.asarray(first_logits(dataset, config, items, start))
         fresh = State(0, logits, optimiser.init(logits), sorted(config.lambdas)[len(config.lambdas) // 2])
         state = State.load(writer.work, like=fresh)
         for row in state.history:
@@ -74,7 +80,7 @@ def distill(
             last = state.step == config.steps
             validates = state.step % config.validate_every == 0 or last
             if validates:
-                known, state = len(state.history), _validated(state, users, inner, config)
+                known, state = len(state.history), _validated(state, users, inner, config, solved)
                 for row in state.history[known:]:
                     on_validation(row)
             if validates or state.step == first + 1:  # something was compiled
@@ -84,28 +90,25 @@ def distill(
         best = state.best
         if best is None:
             raise Diverged(f"No validation up to step {state.step} had finite scores: give a larger λ.", "lambdas")
-        history, solved = list(state.history), None
-        if config.labels == Labels.SOLVED:
-            solved = solve_labels(dataset, best.summary, best.lam, config, users, pool, report=report)
-        if solved:
-            history.append({"step": best.step, "lambda": best.lam, "ridge": solved.ridge, **solved.metrics})
-            on_validation(history[-1])
-            if solved.metrics[config.select] < best.metrics[config.select]:
-                solved = None
-    summary = publish_summary(
-        writer,
-        dataset,
-        best.summary,
-        method=Method.DISTILL_CF,
-        ntk=config.ntk,
-        lam=best.lam,
-        config=asdict(config),
-        history=pa.Table.from_pylist([dict(row) for row in history]),
-        counts={"steps": state.step, "best_step": best.step, **(start.counts if start else {})},
-        logits=best.logits,
-        labels=solved.labels if solved else None,
-        inputs=start.inputs if start else {},
-    )
+        described: dict[str, Any] = {
+            "method": Method.DISTILL_CF,
+            "ntk": config.ntk,
+            "lam": best.lam,
+            "config": asdict(config),
+            "counts": {"steps": state.step, "best_step": best.step, **(start.counts if start else {})},
+            "inputs": start.inputs if start else {},
+        }
+        if solved is None:
+            history = pa.Table.from_pylist([dict(row) for row in state.history])
+            summary = publish_summary(writer, dataset, best.summary, history=history, **described)
+        else:
+            weights = solved.rounded(best.summary)
+            labels = solved.system(weights, best.lam, draws=config.label_draws).solve(best.label_exponent, report)
+            row = {"step": best.step, "lambda": best.lam, "ridge": labels.ridge, **labels.metrics}
+            on_validation(row)
+            history = pa.Table.from_pylist([*(dict(row) for row in state.history), row])
+            rows = LabelledRows(items, weights, *labels.labels)
+            summary = publish_labelled_summary(writer, dataset, rows, history=history, **described)
     give_back_memory()  # the table of a summary has a row for each of its entries
     return summary
 
@@ -158,20 +161,48 @@ def _updated(
     return jnp.asarray(optax.apply_updates(logits, updates)), state
 
 
-def _validated(state: State, users: Users, inner: InnerStep, config: DistillConfig) -> State:
-    """Judge the present summary with every λ. The best λ goes into the loss, and the state keeps the best summary."""
+@dataclass(frozen=True)
+class _SolvedLabels:
+    """The way from a summary to its rounded weights and their labels."""
+
+    users: Users
+    config: DistillConfig
+    counts: Int[np.ndarray, " weighted"]
+    """The number of training users that have each weighted item."""
+    mean_size: float
+    """The mean number of interactions of a training user."""
+
+    def rounded(self, summary: Float32[np.ndarray, "budget weighted"]) -> RoundedRows:
+        return RoundedRows.of(summary, self.counts, self.config.weight_step)
+
+    def system(self, weights: RoundedRows, lam: float, *, draws: int) -> LabelSystem:
+        return LabelSystem.of(self.users, self.config, weights.matrix, lam, mean_size=self.mean_size, draws=draws)
+
+
+def _validated(
+    state: State, users: Users, inner: InnerStep, config: DistillConfig, solved: _SolvedLabels | None
+) -> State:
+    """Judge the present summary with every λ. The best λ goes into the loss, and the state keeps the best summary.
+
+    With `solved` labels, a summary is as good as the labels that are solved for it, in one draw of the users.
+    """
     summary = inner.summary(np.asarray(state.logits), state.step)
     duals = {lam: solve_summary(config.ntk, summary, lam) for lam in config.lambdas}
     finite = {lam: dual for lam, dual in duals.items() if np.isfinite(dual).all()}
     if not finite:
         return replace(state, stale=state.stale + 1)
-    judged = dict(zip(finite, users.judge(config.ntk, summary, list(finite.values())), strict=True))
+    models = [Coefficients(dual) for dual in finite.values()]
+    judged = dict(zip(finite, users.judge(config.ntk, summary, models), strict=True))
     lam = max(judged, key=lambda lam: judged[lam][config.select])
-    row: dict[str, float | None] = {"step": state.step, "lambda": lam, "ridge": None, **judged[lam]}
+    exponent, metrics = None, judged[lam]
+    if solved:
+        near = state.best.label_exponent if state.best else None
+        exponent, metrics = solved.system(solved.rounded(summary), lam, draws=1).best_exponent(near)
+    ridge = None if exponent is None else 10.0**exponent
+    row: dict[str, float | None] = {"step": state.step, "lambda": lam, "ridge": ridge, **metrics}
     state = replace(state, lam=lam, stale=state.stale + 1, history=(*state.history, row))
-    if state.best is None or judged[lam][config.select] > state.best.metrics[config.select]:
-        best = Best(state.step, lam, judged[lam], summary, np.array(state.logits))
-        state = replace(state, best=best, stale=0)
+    if state.best is None or metrics[config.select] > state.best.metrics[config.select]:
+        state = replace(state, best=Best(state.step, lam, exponent, metrics, summary), stale=0)
     return state
 
 

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Int
 
 from infrec.kernels.kernel_matrix import KernelRows, kernel_block
 from infrec.kernels.metrics import BlockMetrics, combine, propensity_weights
 from infrec.kernels.ntk import NTK
+from infrec.kernels.nystrom import NormalEquations
 from infrec.kernels.outer_loss import Batch, Gradients, InnerModel, UsersLoss
 from infrec.kernels.sparse import chosen_entries
 from infrec.pipeline.cluster import Workers, give_back_memory
 from infrec.pipeline.data import PARTS, Dataset, Histories, ShardSlice, UserBlock, by_shard, judging_rows, user_blocks
 from infrec.pipeline.distillation.config import DistillConfig, Objective
+from infrec.pipeline.distillation.denoising import Denoising
 from infrec.pipeline.distillation.rows import SharedRows, TrainingRows
 from infrec.pipeline.storage import InputError
+
+_REGRESSED = 2048
+"""The number of users whose kernel with the synthetic users is held at once while labels are solved."""
+
+
+class Coefficients(NamedTuple):
+    """A model on the synthetic users, to be judged: its scores are K(x, S) dual, times the labels if there are any."""
+
+    dual: Float32[np.ndarray, "budget columns"]
+    """α = M⁻¹ S of the items that synthetic users weigh; or M⁻¹ F of the left factor F of labels."""
+    labels: Float32[np.ndarray, "columns items"] | None = None
+    """The right factor of the labels."""
 
 
 @dataclass
@@ -75,14 +91,27 @@ class PartWorker:
     a pure function of (dataset, part, arguments). So a worker that died is replaced, and only the call in hand is lost.
     """
 
-    def __init__(self, dataset: Dataset, parts: int, judged_users: int, seed: int) -> None:
-        """`judged_users` is their number in all parts together."""
+    def __init__(
+        self,
+        dataset: Dataset,
+        parts: int,
+        judged_users: int,
+        seed: int,
+        items: Int[np.ndarray, " weighted"] | None = None,
+    ) -> None:
+        """`judged_users` is their number in all parts together.
+
+        `items` are those that synthetic users have weights for, ascending. None means all.
+        """
         self._dataset, self._parts, self._seed = dataset, parts, seed
         self._judged_users = -(-judged_users // parts)
+        self._items = items if items is not None and len(items) < dataset.num_items else None
         self._training: dict[int, TrainingRows | SharedRows] = {}
         self._judged: dict[int, list[UserBlock]] = {}
-        self._weights = propensity_weights(dataset.items()["train_count"].to_numpy())
-        self._mean_interactions = dataset.mean_train_interactions
+        counts = dataset.items()["train_count"].to_numpy()
+        self._weights = propensity_weights(counts)
+        covered = 1.0 if self._items is None else counts[self._items].sum() / max(counts.sum(), 1)
+        self._mean_interactions = dataset.mean_train_interactions * covered
 
     def gradients(
         self,
@@ -111,7 +140,7 @@ class PartWorker:
         rng = np.random.default_rng([config.seed, batch, part])
         share = -(-config.batch // config.parts)
         users = np.sort(rng.choice(len(rows), share, replace=False)) if share < len(rows) else np.arange(len(rows))
-        train = rows[users]
+        train = self._weighted(rows[users])
         if config.objective == Objective.HELD_OUT:
             context, targets = _dropped(train, config.drop, rng)
             left_out = context
@@ -129,18 +158,53 @@ class PartWorker:
         self,
         part: int,
         ntk: NTK,
-        summary: Float[np.ndarray, "budget items"],
-        duals: Sequence[Float[np.ndarray, "budget items"]],
+        summary: Float[np.ndarray, "budget weighted"],
+        models: Sequence[Coefficients],
     ) -> list[list[BlockMetrics]]:
-        """Return the part's share of the validation metrics for every α, block by block."""
+        """Return the part's share of the validation metrics for every model, block by block."""
         support = KernelRows.of(sp.csr_array(summary))
-        judged: list[list[BlockMetrics]] = [[] for _ in duals]
+        judged: list[list[BlockMetrics]] = [[] for _ in models]
         for block in self.judged_blocks(part):
-            kernel = kernel_block(ntk, KernelRows.of(block.context), support)
-            for dual, metrics in zip(duals, judged, strict=True):
-                metrics.append(block.metrics(kernel @ dual, self._weights, self._seed))
+            kernel = kernel_block(ntk, KernelRows.of(self._weighted(block.context)), support)
+            for model, metrics in zip(models, judged, strict=True):
+                scores = kernel @ model.dual
+                if model.labels is not None:
+                    scores = scores @ model.labels
+                elif self._items is not None:
+                    scores = self._on_all_items(scores, self._items)
+                metrics.append(block.metrics(scores, self._weights, self._seed))
         give_back_memory()
         return judged
+
+    def normal_equations(
+        self, part: int, ntk: NTK, summary: Float32[np.ndarray, "budget weighted"], denoising: Denoising
+    ) -> NormalEquations:
+        """Return the share of the part's users in the regression that solves the labels of all items.
+
+        R is rounded to float32, the precision of the kernel values in it.
+        """
+        support, rows = KernelRows.of(sp.csr_array(summary)), self._training_rows(part)
+        share = NormalEquations.empty(len(summary), self._dataset.num_items)
+        for start in range(0, len(rows), _REGRESSED):
+            users = rows[np.arange(start, min(start + _REGRESSED, len(rows)))]
+            weights = denoising.weights(users)
+            for inputs in denoising.inputs(users, part, start):
+                share.add(ntk, KernelRows.of(self._weighted(inputs)), users, support, weights)
+        share.targets = share.targets.astype(np.float32)
+        give_back_memory()
+        return share
+
+    def _weighted(self, users: sp.csr_array) -> sp.csr_array:
+        """Return the users' rows (CSR) without the items that synthetic users do not weigh."""
+        return users if self._items is None else users[:, self._items]
+
+    def _on_all_items(
+        self, scores: Float[np.ndarray, "users weighted"], weighted: Int[np.ndarray, " weighted"]
+    ) -> Float[np.ndarray, "users items"]:
+        """Return scores of all items. Those without a weight come last."""
+        full = np.full((len(scores), self._dataset.num_items), -np.inf, np.float32)
+        full[:, weighted] = scores
+        return full
 
     def _training_rows(self, part: int) -> TrainingRows | SharedRows:
         if part not in self._training:
@@ -211,19 +275,31 @@ class Users:
         means = (np.divide(x, total.users, out=x if x.flags.writeable else None) for x in derivatives)
         return Gradients(loss / total.users, *means)
 
+    def normal_equations(
+        self, ntk: NTK, summary: Float32[np.ndarray, "budget weighted"], denoising: Denoising
+    ) -> NormalEquations:
+        """Return the normal equations of the regression of all users on the synthetic ones (`kernels.nystrom`)."""
+        shared = self.workers.share(summary)
+        shares = self.workers.map("normal_equations", [(part, ntk, shared, denoising) for part in range(self.parts)])
+        first: NormalEquations = next(shares)
+        total = NormalEquations.empty(*first.targets.shape)
+        for share in chain([first], shares):
+            total += share
+        return total
+
     def judge(
         self,
         ntk: NTK,
-        summary: Float[np.ndarray, "budget items"],
-        duals: Sequence[Float[np.ndarray, "budget items"]],
+        summary: Float[np.ndarray, "budget weighted"],
+        models: Sequence[Coefficients],
     ) -> list[dict[str, float]]:
-        """Return the validation metrics for every α.
+        """Return the validation metrics for every model. Items without a score come last.
 
         Raises `InputError` if the dataset has no validation interactions.
         """
-        shared = self.workers.share(summary), self.workers.share(list(duals))
+        shared = self.workers.share(summary), self.workers.share(list(models))
         judged = list(self.workers.map("judge", [(part, ntk, *shared) for part in range(self.parts)]))
-        blocks = [[block for part in judged for block in part[index]] for index in range(len(duals))]
+        blocks = [[block for part in judged for block in part[index]] for index in range(len(models))]
         if not any(block.users for block in blocks[0]):
             raise InputError("The dataset has no validation interactions to choose a summary on.")
         return [combine(metrics) for metrics in blocks]

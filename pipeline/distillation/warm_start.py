@@ -1,4 +1,4 @@
-"""A warm start: a distillation begins with the logits of an earlier summary. Items are matched by id."""
+"""A warm start: a distillation begins with the weights of an earlier summary. Items are matched by id."""
 
 from __future__ import annotations
 
@@ -7,48 +7,63 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 from infrec.pipeline.data import ITEMS, Dataset
-from infrec.pipeline.models import LOGITS
-from infrec.pipeline.storage import Artefact, InputError, read_tensor
+from infrec.pipeline.distillation.config import DistillConfig, Method
+from infrec.pipeline.models import labelled_rows, summary_matrix
+from infrec.pipeline.storage import Artefact, InputError
+
+_LEAST = 0.1
+"""The least weight that counts, relative to the mean of its row. The logit of none would be −∞."""
 
 
 @dataclass(frozen=True)
 class WarmStart:
     """The logits that a warm start begins with."""
 
-    logits: Float32[np.ndarray, "budget items"]
+    logits: Float32[np.ndarray, "budget weighted"]
     counts: Mapping[str, int]
     """The number of items that only the dataset has, and the number of items that only the summary has."""
     inputs: Mapping[str, str]
 
     @classmethod
-    def of(cls, summary: Artefact, dataset: Dataset, budget: int) -> Self:
-        """Return the logits of `summary` for the items of `dataset`.
+    def of(
+        cls, summary: Artefact, dataset: Dataset, items: Int[np.ndarray, " weighted"], config: DistillConfig
+    ) -> Self:
+        """Return the logits from which about the weights of `summary` are drawn, for the weighted items of `dataset`.
 
-        A new item starts with a logit of 0, like an item that an initial user does not have. Raises `InputError` if the
-        summary has no logits, another budget, or item ids of another type.
+        The sampler draws weights near e^(L/τ), up to a factor for each row. An item without a weight starts with a
+        logit of 0, which is the median of each row. Raises `InputError` if Distill-CF did not make the summary, or if
+        it has another budget, or item ids of another type.
         """
-        if LOGITS not in summary.manifest.files:
-            method = summary.manifest.config["method"]
+        method = summary.manifest.config["method"]
+        if method != Method.DISTILL_CF:
             raise InputError(
-                f"{summary.location} has no logits to start from: the method {method} made it.", "warm_start"
+                f"{summary.location} is no summary to start from: the method {method} made it.", "warm_start"
             )
-        before = read_tensor(summary, LOGITS)
-        if len(before) != budget:
+        budget = summary.manifest.counts["budget"]
+        if budget != config.budget:
             raise InputError(
-                f"{summary.location} has a budget of {len(before):,}, the new one has {budget:,}.",
+                f"{summary.location} has a budget of {budget:,}, the new one has {config.budget:,}.",
                 "warm_start",
                 "budget",
             )
-        known, ids = summary.table(ITEMS)["item_id"], dataset.items()["item_id"]
+        known, ids = summary.table(ITEMS)["item_id"].combine_chunks(), dataset.items()["item_id"].combine_chunks()
         if known.type != ids.type:
             raise InputError(f"{summary.location} has item ids of type {known.type}, the dataset of {ids.type}.")
-        position = pc.index_in(ids, value_set=known.combine_chunks()).combine_chunks()
+        rows = labelled_rows(summary)
+        weights = rows.weights.matrix if rows else summary_matrix(summary)
+        weighed = known.take(pa.array(rows.items)) if rows else known
+        least = _LEAST * weights.mean(axis=1, keepdims=True)
+        before = np.float32(config.sampler.temperature) * np.log(np.maximum(weights, least))
+        before -= np.median(before, axis=1, keepdims=True)
+        position = pc.index_in(ids.take(pa.array(items)), value_set=weighed)
         found = position.is_valid().to_numpy(zero_copy_only=False)
-        logits = np.zeros((budget, len(ids)), np.float32)
+        logits = np.zeros((budget, len(items)), np.float32)
         logits[:, found] = before[:, position.drop_null().to_numpy()]
-        counts = {"new_items": int((~found).sum()), "items_gone": len(known) - int(found.sum())}
+        both = int(pc.sum(pc.is_in(ids, value_set=known)).as_py() or 0)
+        counts = {"new_items": len(ids) - both, "items_gone": len(known) - both}
         return cls(logits, counts, {"warm_start": summary.manifest.fingerprint()})

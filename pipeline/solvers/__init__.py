@@ -17,17 +17,11 @@ from infrec.pipeline.solvers.choice import (
 )
 from infrec.pipeline.solvers.exact import GramWorker, fit_exact, solve_exact
 from infrec.pipeline.solvers.memory import plan_exact, plan_nystrom, plan_tiled
-from infrec.pipeline.solvers.normal_equations import (
-    Denoising,
-    NormalEquationsWorker,
-    sum_normal_equations,
-    train_counts,
-)
+from infrec.pipeline.solvers.normal_equations import NormalEquationsWorker, sum_normal_equations, train_counts
 from infrec.pipeline.solvers.nystrom import fit_nystrom
 from infrec.pipeline.solvers.tiled import fit_tiled
 
 __all__ = [
-    "Denoising",
     "Estimate",
     "GramWorker",
     "NormalEquationsWorker",

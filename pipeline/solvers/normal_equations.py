@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
-from jaxtyping import Float32, Int
+from jaxtyping import Int
 
 from infrec.kernels.kernel_matrix import KernelRows
 from infrec.kernels.normalisation import DegreeNormalisation, Exponents
 from infrec.kernels.ntk import NTK
 from infrec.kernels.nystrom import NormalEquations
-from infrec.kernels.sparse import chosen_entries
 from infrec.pipeline.cluster import Report, Workers, silent
 from infrec.pipeline.data import Dataset, Histories, ShardSlice, by_shard, csr_of, judging_rows, training_lists
 
@@ -73,37 +72,6 @@ def chosen_users(
     return train, Histories.of(pa.concat_tables(tables), dataset.num_items)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Denoising:
-    """A regression that predicts whole users from users that lack some of their items.
-
-    A model that sees an item in its input need not learn what goes with it. With items dropped from the input it must
-    (Steck, "Autoencoders that don't overfit towards the identity", NeurIPS 2020).
-    """
-
-    drop: float
-    """The probability with which each interaction is left out of the input."""
-    draws: int
-    """The number of times that each user is a row of the regression, each time without other items."""
-    user_weight: float
-    """The exponent ω: a user with |x| interactions has the weight (mean size / |x|)^ω."""
-    mean_size: float
-    """The mean number of interactions of a training user."""
-    seed: int
-
-    def inputs(self, users: sp.csr_array, *key: int) -> Iterator[sp.csr_array]:
-        """Return the inputs of some users (CSR, users × items), once for each draw. They depend on seed and `key`."""
-        for draw in range(self.draws):
-            random = np.random.default_rng([self.seed, draw, *key])
-            yield chosen_entries(users, random.random(users.nnz) >= self.drop)
-
-    def weights(self, users: sp.csr_array) -> Float32[np.ndarray, " users"]:
-        """Return the weight of each user. A user without interactions counts as one with a single interaction."""
-        sizes = np.maximum(np.diff(users.indptr), 1)
-        weights: np.ndarray = ((self.mean_size / sizes) ** self.user_weight).astype(np.float32)
-        return weights
-
-
 def sum_normal_equations(
     workers: Workers,
     dataset: Dataset,
@@ -111,19 +79,17 @@ def sum_normal_equations(
     normalisation: DegreeNormalisation,
     landmarks: KernelRows,
     *,
-    denoising: Denoising | None = None,
     report: Report = silent,
 ) -> NormalEquations:
     """Return the normal equations of the regression of all training users on the landmarks, which are normalised.
 
-    `NormalEquationsWorker`s compute the shares. The maths is in `kernels.nystrom`. Without `denoising` every user is
-    predicted from all of itself.
+    `NormalEquationsWorker`s compute the shares. The maths is in `kernels.nystrom`.
     """
     slices = dataset.slices(SLICE_USERS)
     shares = min(SHARES, len(slices))
     bounds = [len(slices) * share // shares for share in range(shares + 1)]
     shared = workers.share(normalisation), workers.share(landmarks)
-    calls = [(slices[start:stop], ntk, *shared, denoising) for start, stop in pairwise(bounds)]
+    calls = [(slices[start:stop], ntk, *shared) for start, stop in pairwise(bounds)]
     total = NormalEquations.empty(*landmarks.rows.shape)
     for done, share in enumerate(workers.map("share", calls), start=1):
         total += share
@@ -167,12 +133,7 @@ class NormalEquationsWorker:
         return lists, table.take(pa.array(judging_rows(table)[judging]))
 
     def share(
-        self,
-        slices: Sequence[ShardSlice],
-        ntk: NTK,
-        normalisation: DegreeNormalisation,
-        landmarks: KernelRows,
-        denoising: Denoising | None,
+        self, slices: Sequence[ShardSlice], ntk: NTK, normalisation: DegreeNormalisation, landmarks: KernelRows
     ) -> NormalEquations:
         """Return the share of these users. R is rounded to float32, the precision of the kernel values in it."""
         total = NormalEquations.empty(*landmarks.rows.shape)
@@ -182,12 +143,7 @@ class NormalEquationsWorker:
                 self._shard = cut.shard, csr_of(table["train"], len(self._degrees)), table["held_out"].to_numpy()
             _, train, held_out = self._shard
             users = train[cut.users][~held_out[cut.users]]
-            inputs: Iterable[sp.csr_array] = (
-                [users] if denoising is None else denoising.inputs(users, cut.shard, cut.users.start)
-            )
-            weights = None if denoising is None else denoising.weights(users)
-            for rows in inputs:
-                total.add(ntk, KernelRows.of(normalisation(rows)), users, landmarks, weights)
+            total.add(ntk, KernelRows.of(normalisation(users)), users, landmarks)
         return replace(total, targets=total.targets.astype(np.float32))
 
     def _training(self, table: pa.Table) -> sp.csr_array:

@@ -23,7 +23,7 @@ from infrec.pipeline.storage.errors import InputError
 from infrec.pipeline.storage.location import Location
 from infrec.pipeline.storage.versions import VERSIONS, current_version
 
-FORMAT_VERSION = 2  # since version 2 a dataset may have additions
+FORMAT_VERSION = 3  # since version 2 a dataset may have additions, since version 3 a summary may have solved labels
 MANIFEST = "manifest.json"
 
 
@@ -157,14 +157,16 @@ def _in_state(location: Location, kinds: tuple[Kind, ...]) -> Location:
     return location / VERSIONS / version / kind if version else location
 
 
-def parquet_bytes(table: pa.Table, *, dictionaries: bool | list[str] = True) -> pa.Buffer:
+def parquet_bytes(
+    table: pa.Table, *, dictionaries: bool | list[str] = True, compression_level: int | None = None
+) -> pa.Buffer:
     """Return the table as one Parquet file, compressed with zstd.
 
     The file holds no timestamps and no paths, so equal tables give equal bytes. `dictionaries` names the columns whose
-    values repeat, where the caller knows which do not.
+    values repeat, where the caller knows which do not. A greater `compression_level` takes longer and fewer bytes.
     """
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", use_dictionary=dictionaries)
+    pq.write_table(table, sink, compression="zstd", use_dictionary=dictionaries, compression_level=compression_level)
     return sink.getvalue()
 
 

@@ -22,10 +22,10 @@ from infrec.pipeline.distillation import DistillConfig, Method, summarise
 from infrec.pipeline.models import (
     HISTORY,
     PAPER_EXPONENTS,
-    USERS,
     InfiniteAEConfig,
     NystromConfig,
-    labels_of,
+    labelled_rows,
+    summary_bytes,
     summary_matrix,
 )
 from infrec.pipeline.report.findings import ALL_USERS, METRICS
@@ -122,7 +122,7 @@ class Bench:
             "lambda": summary.manifest.config["lambda"],
             "seconds": seconds,
             "interactions": summary.manifest.counts["rows"],
-            "bytes": summary.manifest.files[USERS].size,
+            "bytes": summary_bytes(summary),
         }
         if "steps" in summary.manifest.counts:
             shared["steps"] = summary.manifest.counts["steps"]
@@ -135,7 +135,9 @@ class Bench:
     def _learned(self, trial: Trial, learner: Learner, summary: Artefact, made_in: float) -> dict[str, Any]:
         """Return the metrics of a learner on the summary's users, and the seconds to train it on them."""
         if learner == Learner.INFINITE_AE:
-            config, users, labels = summary.manifest.config, summary_matrix(summary), labels_of(summary)
+            config, labelled = summary.manifest.config, labelled_rows(summary)
+            users = labelled.weights.matrix if labelled else summary_matrix(summary)
+            labels = labelled.factors.matrix if labelled else None
             ntk, lam = NTK(**config["ntk"]), config["lambda"]
             solve_summary(ntk, users, lam, labels)  # this call compiles
             # The solve is so short that another process may delay it by more than it takes: take the best of three

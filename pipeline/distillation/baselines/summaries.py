@@ -24,7 +24,7 @@ from infrec.pipeline.distillation.baselines.chosen import head_users, random_int
 from infrec.pipeline.distillation.baselines.config import BaselineConfig
 from infrec.pipeline.distillation.config import Method
 from infrec.pipeline.distillation.initial import check_budget, random_users
-from infrec.pipeline.distillation.users import PartWorker, Users
+from infrec.pipeline.distillation.users import Coefficients, PartWorker, Users
 from infrec.pipeline.models import check_dense, publish_summary
 from infrec.pipeline.solvers import NormalEquationsWorker, sum_normal_equations, train_counts
 from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError
@@ -119,7 +119,7 @@ class _Best:
         for number, lam in enumerate(config.grid):
             dual = made.dual(lam)
             if np.isfinite(dual).all():
-                (metrics,) = users.judge(config.ntk, made.rows, [dual])
+                (metrics,) = users.judge(config.ntk, made.rows, [Coefficients(dual)])
                 history.append({"step": 0, "lambda": lam, **metrics})
                 if metrics[config.select] > highest:
                     highest, best = metrics[config.select], (lam, dual)
