@@ -24,6 +24,7 @@ import scipy.sparse as sp
 from infrec.jobs.cli import main
 from infrec.pipeline.cluster import Cluster
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
+from infrec.pipeline.storage.artefact import FORMAT_VERSION
 from tests.builders import write_dataset
 from tests.matrices import split_matrix, taste_matrix
 from tests.patience import PATIENCE_SECONDS
@@ -211,8 +212,8 @@ def test_datasets_that_cannot_be_trusted(dataset: str, tmp_path: Path, capsys: p
     manifest, shard = copy / "manifest.json", copy / "users-00001.parquet"
     whole, body = manifest.read_bytes(), bytearray(shard.read_bytes())
 
-    manifest.write_bytes(whole.replace(b'"version": 2', b'"version": 999'))
-    refused("has format version 999, this infrec reads up to 2: upgrade infrec.")
+    manifest.write_bytes(whole.replace(f'"version": {FORMAT_VERSION}'.encode(), b'"version": 999'))
+    refused(f"has format version 999, this infrec reads up to {FORMAT_VERSION}: upgrade infrec.")
     manifest.write_bytes(whole.replace(b'"users": 120', b'"users": 121'))
     refused("manifest.json is damaged")
     manifest.write_bytes(whole[:100])
