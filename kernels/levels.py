@@ -14,6 +14,8 @@ from jaxtyping import Float, Float32, Int, Int8
 
 _GREATEST = 127
 """The greatest level that a signed byte holds."""
+_STRIP = 4096
+"""The number of rows that are rounded at once, so that their temporaries are small."""
 
 
 class Levels(NamedTuple):
@@ -25,10 +27,13 @@ class Levels(NamedTuple):
     @classmethod
     def of(cls, matrix: Float[np.ndarray, "rows columns"], steps: float | Float[np.ndarray, " columns"]) -> Levels:
         """Round `matrix` to multiples of `steps`. A step for which a byte is not enough becomes as large as it must."""
-        least = np.abs(matrix).max(axis=0, initial=0) / _GREATEST
+        least = np.maximum(matrix.max(axis=0, initial=0), -matrix.min(axis=0, initial=0)) / _GREATEST
         rounded = np.maximum(steps, least).astype(np.float32)
         rounded = np.where(rounded > 0, rounded, np.float32(1))
-        levels = np.clip(np.rint(matrix / rounded), -_GREATEST, _GREATEST).astype(np.int8)
+        levels = np.empty(matrix.shape, np.int8)
+        for start in range(0, len(matrix), _STRIP):
+            rows = slice(start, start + _STRIP)
+            levels[rows] = np.clip(np.rint(matrix[rows] / rounded), -_GREATEST, _GREATEST)
         return cls(levels, rounded)
 
     @property

@@ -44,7 +44,7 @@ class NormalEquations:
     gram: Float64[np.ndarray, "landmarks landmarks"]
     """A."""
     targets: Float[np.ndarray, "landmarks items"]
-    """R, in float64. A share that travels between processes may hold it in float32."""
+    """R, in float64 while users are added, or in float32."""
     trace: float = 0.0
     """Σ_u K(x_u, x_u)."""
     users: int = 0
@@ -70,6 +70,8 @@ class NormalEquations:
         interactions: sp.csr_array,
         landmarks: KernelRows,
         weights: Float32[np.ndarray, " users"] | None = None,
+        *,
+        targets_only: bool = False,
     ) -> None:
         """Add a block of users.
 
@@ -82,6 +84,7 @@ class NormalEquations:
             interactions: X_b, the rows to be predicted, CSR users × items.
             landmarks: Z.
             weights: how much each user counts in A and R. None means that each counts once.
+            targets_only: add to R alone. Where R is made in strips of items, one of them adds the users to the rest.
         """
         kernel = kernel_block(ntk, users, landmarks)
         if weights is not None:
@@ -90,6 +93,8 @@ class NormalEquations:
             kernel = kernel * roots
             interactions = sp.csr_array(interactions.multiply(roots))
         add_transposed_product(interactions.T.tocsr(), kernel, self.targets)
+        if targets_only:
+            return
         kernel = kernel.astype(np.float64)
         with one_blas_thread:
             self.gram += kernel.T @ kernel
@@ -114,8 +119,8 @@ class NystromSystem:
     """P."""
     spectrum: Float64[np.ndarray, " rank"]
     """a."""
-    targets: Float64[np.ndarray, "rank items"]
-    """PᵀR."""
+    targets: Float[np.ndarray, "rank items"]
+    """PᵀR, in the dtype of R."""
 
     @classmethod
     def of(cls, kernel: Float64[np.ndarray, "landmarks landmarks"], equations: NormalEquations) -> NystromSystem:
@@ -144,7 +149,8 @@ class NystromSystem:
         gram = np.zeros((len(self.targets), len(self.targets)))
         with one_blas_thread:
             for strip in _strips(self.targets.shape[1]):
-                gram += self.targets[:, strip] @ self.targets[:, strip].T
+                targets = self.targets[:, strip].astype(np.float64)
+                gram += targets @ targets.T
         return gram
 
     @property

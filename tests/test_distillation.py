@@ -311,9 +311,9 @@ def test_the_plan_grows_with_the_summary_and_not_with_the_log() -> None:
         "held": 11_536,
         "workers": 2,
     }
-    log = plan_summary(users=480_000, interactions=68_000_000, shards=96, budget=500, solved=True, **shape)
-    longer = plan_summary(users=4_800_000, interactions=680_000_000, shards=960, budget=500, solved=True, **shape)
+    log = plan_summary(users=480_000, interactions=68_000_000, shards=96, budget=500, rank=160, **shape)
+    longer = plan_summary(users=4_800_000, interactions=680_000_000, shards=960, budget=500, rank=160, **shape)
     assert longer.peak == pytest.approx(log.peak, rel=0.01)
     assert longer.disk == 10 * log.disk
-    more = plan_summary(users=480_000, interactions=68_000_000, shards=96, budget=1000, solved=True, **shape)
+    more = plan_summary(users=480_000, interactions=68_000_000, shards=96, budget=1000, rank=160, **shape)
     assert more.peak - log.peak > 20 * 4 * 500 * 17_770

@@ -22,6 +22,7 @@ from infrec.pipeline.cluster import Pool
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import DistillConfig, Labels, distill
 from infrec.pipeline.distillation import labels as labels_module
+from infrec.pipeline.distillation import users as users_module
 from infrec.pipeline.distillation.denoising import Denoising
 from infrec.pipeline.distillation.labels import RoundedLabels, best_exponent
 from infrec.pipeline.models import HISTORY, labels_of, load_recommender, summary_bytes, summary_matrix
@@ -109,6 +110,15 @@ def test_solved_labels_are_those_of_the_dense_formula(
     labels = labels_of(summary)
     assert labels is not None
     np.testing.assert_allclose(labels, matrix @ dual, atol=0.03 * np.abs(labels).max())
+
+
+def test_strips_of_items_change_nothing(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large catalogue is solved strip by strip."""
+    dataset = taste_dataset(tmp_path / "data", 150, 50, seed=0)
+    whole = published(dataset, tmp_path / "whole", pool, weighted_items=30)
+    monkeypatch.setattr(users_module, "STRIP_ENTRIES", 12 * 7)
+    in_strips = published(dataset, tmp_path / "strips", pool, weighted_items=30)
+    assert in_strips.manifest.fingerprint() == whole.manifest.fingerprint()
 
 
 def test_items_without_weights_are_recommended(pool: Pool, tmp_path: Path) -> None:

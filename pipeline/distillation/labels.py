@@ -45,14 +45,17 @@ _STEPS = (3.0, 2.0, 1.5, 1.0, 0.5, 0.25)
 """The steps of G that are tried, the coarsest first, in units of the root mean square of G."""
 
 
+_JUDGED_ENTRIES = 1 << 27
+"""The entries of right factors that are judged at once: 512 MB."""
+
 _FACTOR_STEP = 0.1
 """The step of F, in units of the root mean square of each column."""
 
 
-def _size(matrix: Float32[np.ndarray, "rows columns"], axis: int | None = None) -> Float64[np.ndarray, ...]:
-    """Return the root mean square of a matrix, or of each of its columns."""
-    size: np.ndarray = np.sqrt(np.mean(np.square(matrix, dtype=np.float64), axis=axis))
-    return size
+def _mean_squares(matrix: Float32[np.ndarray, "rows columns"]) -> Float64[np.ndarray, " columns"]:
+    """Return the mean square of each column."""
+    squares: np.ndarray = np.einsum("ij,ij->j", matrix, matrix, dtype=np.float64) / len(matrix)
+    return squares
 
 
 class RoundedLabels(NamedTuple):
@@ -66,9 +69,9 @@ class RoundedLabels(NamedTuple):
     @classmethod
     def of(cls, exact: LabelFactors, step: float) -> RoundedLabels:
         """Round both factors. The levels of G have this step, in units of its root mean square."""
-        right = Levels.of(exact.right.T, step * float(_size(exact.right)))
+        right = Levels.of(exact.right.T, step * float(np.sqrt(_mean_squares(exact.right).mean())))
         left = exact.left * right.steps
-        return cls(Levels.of(left, _FACTOR_STEP * _size(left, axis=0)), right.levels.T)
+        return cls(Levels.of(left, _FACTOR_STEP * np.sqrt(_mean_squares(left))), right.levels.T)
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,13 @@ class LabelSystem:
         *,
         mean_size: float,
         draws: int,
+        items: int | None = None,
+        report: Report = silent,
     ) -> LabelSystem:
-        """Go through all `users`, each `draws` times. `mean_size` is their mean number of interactions."""
+        """Go through all `users`, each `draws` times. `mean_size` is their mean number of interactions.
+
+        The labels are those of all `items`. None means of the weighted items, which suffices to compare summaries.
+        """
         denoising = Denoising(
             drop=config.label_drop,
             draws=draws,
@@ -116,7 +124,7 @@ class LabelSystem:
         )
         matrix = kernel_diagonal_block(config.ntk, KernelRows.of(sp.csr_array(summary))).astype(np.float64)
         matrix[np.diag_indices_from(matrix)] += lam * np.trace(matrix) / len(matrix)
-        system = NystromSystem.of(matrix, users.normal_equations(config.ntk, summary, denoising))
+        system = NystromSystem.of(matrix, users.normal_equations(config.ntk, summary, denoising, items, report))
         return cls(users, config, summary, lam, matrix, system)
 
     def factors(self, ridge: float, rank: int) -> LabelFactors:
@@ -135,8 +143,16 @@ class LabelSystem:
     def best_exponent(self, near: int | None = None) -> tuple[int, dict[str, float]]:
         """Return the best exponent of c' and its metrics, with labels of the greatest rank: see `best_exponent`."""
 
+        rank, items = self.config.label_rank, self.system.targets.shape[1]
+        at_once = max(1, _JUDGED_ENTRIES // (rank * items))
+
         def judged(exponents: Sequence[int]) -> list[dict[str, float] | None]:
-            return self.judged(*(self.factors(10.0**exponent, self.config.label_rank) for exponent in exponents))
+            batches = [exponents[start : start + at_once] for start in range(0, len(exponents), at_once)]
+            return [
+                metrics
+                for batch in batches
+                for metrics in self.judged(*(self.factors(10.0**exponent, rank) for exponent in batch))
+            ]
 
         return best_exponent(judged, self.config.select, near)
 

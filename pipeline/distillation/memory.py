@@ -6,6 +6,7 @@ from infrec.pipeline.cluster import COPIES, DRIVER, INTERACTION, WORKER, Plan, p
 from infrec.pipeline.data import Dataset, score_block
 from infrec.pipeline.distillation.config import DistillConfig, Labels
 from infrec.pipeline.distillation.initial import weighted_items
+from infrec.pipeline.distillation.users import STRIP_ENTRIES
 
 _COMPILED = 100_000_000
 """Bytes that remain in use after the way through sampler, kernel and solve, and back, has been compiled."""
@@ -14,8 +15,12 @@ _DRIVER_MATRICES = 15
 derivatives, and those that a vjp keeps."""
 _ACTOR_MATRICES = 6
 """The same in an actor: S, α, their derivatives, and the temporary of a product."""
-_LABEL_MATRICES = 4
-"""Budget × items matrices of float32 while labels are solved: the targets in float64, a share of them, and factors."""
+_KEPT_MATRICES = 4
+"""Those of them that the driver still holds while it solves labels: the logits, Adam's two, the best summary."""
+_FACTOR_MATRICES = 4
+"""Rank × items matrices in the driver while labels are judged: the last factor, a lower one, its levels, a copy."""
+_STRIP_BYTES = 8 + 4 + 4
+"""Bytes in an actor for each entry of a strip of R: in float64, rounded, and on its way out."""
 
 
 def plan_distillation(dataset: Dataset, config: DistillConfig, *, workers: int | None = None) -> Plan:
@@ -26,7 +31,7 @@ def plan_distillation(dataset: Dataset, config: DistillConfig, *, workers: int |
         users=dataset.num_training_users,
         items=dataset.num_items,
         weighted=weighted,
-        solved=config.labels == Labels.SOLVED,
+        rank=min(config.label_rank, config.budget) if config.labels == Labels.SOLVED else 0,
         interactions=dataset.manifest.counts["train"],
         shards=dataset.num_shards,
         budget=config.budget,
@@ -41,7 +46,7 @@ def plan_summary(
     users: int,
     items: int,
     weighted: int,
-    solved: bool,
+    rank: int,
     interactions: int,
     shards: int,
     budget: int,
@@ -51,23 +56,24 @@ def plan_summary(
 ) -> Plan:
     """Return the memory of Distill-CF: a few budget × items matrices in a process, and a block of scores in an actor.
 
-    Only `weighted` of the items have weights. If labels are `solved`, all have labels.
+    Only `weighted` of the items have weights. All have labels, of this `rank`; 0 means that none are solved.
 
     All train interactions are in files. Memory holds one shard for each actor, and the histories of the `held` users of
     batches and validation.
     """
-    matrix, labels = 4 * budget * weighted, 4 * budget * items if solved else 0
+    matrix, targets = 4 * budget * weighted, 4 * budget * items
+    strip = min(budget * items, STRIP_ENTRIES)
+    learning = _DRIVER_MATRICES * matrix + 2 * 4 * noise_rows * weighted
+    solving = _KEPT_MATRICES * matrix + targets + 4 * _FACTOR_MATRICES * rank * items + 2 * 8 * strip if rank else 0
     shard = COPIES * INTERACTION * interactions // max(shards, 1)
     histories = COPIES * INTERACTION * interactions * held // max(users, 1)
     scores = score_block(0, items)
     return Plan(
         f"Distilling {users:,} users into {budget:,}",
         {
-            "driver": DRIVER
-            + _COMPILED
-            + max(_DRIVER_MATRICES * matrix + 2 * 4 * noise_rows * weighted, _LABEL_MATRICES * labels),
+            "driver": DRIVER + _COMPILED + max(learning, solving),
             f"{workers} actors": workers
-            * (WORKER + max(_ACTOR_MATRICES * matrix + scores, _LABEL_MATRICES * labels) + shard)
+            * (WORKER + max(_ACTOR_MATRICES * matrix + scores, _STRIP_BYTES * strip if rank else 0) + shard)
             + histories,
         },
         disk=4 * interactions,

@@ -103,7 +103,8 @@ def distill(
             summary = publish_summary(writer, dataset, best.summary, history=history, **described)
         else:
             weights = solved.rounded(best.summary)
-            labels = solved.system(weights, best.lam, draws=config.label_draws).solve(best.label_exponent, report)
+            system = solved.system(weights, best.lam, config.label_draws, dataset.num_items, report)
+            labels = system.solve(best.label_exponent, report)
             row = {"step": best.step, "lambda": best.lam, "ridge": labels.ridge, **labels.metrics}
             on_validation(row)
             history = pa.Table.from_pylist([*(dict(row) for row in state.history), row])
@@ -175,8 +176,19 @@ class _SolvedLabels:
     def rounded(self, summary: Float32[np.ndarray, "budget weighted"]) -> RoundedRows:
         return RoundedRows.of(summary, self.counts, self.config.weight_step)
 
-    def system(self, weights: RoundedRows, lam: float, *, draws: int) -> LabelSystem:
-        return LabelSystem.of(self.users, self.config, weights.matrix, lam, mean_size=self.mean_size, draws=draws)
+    def system(
+        self, weights: RoundedRows, lam: float, draws: int = 1, items: int | None = None, report: Report = silent
+    ) -> LabelSystem:
+        return LabelSystem.of(
+            self.users,
+            self.config,
+            weights.matrix,
+            lam,
+            mean_size=self.mean_size,
+            draws=draws,
+            items=items,
+            report=report,
+        )
 
 
 def _validated(
@@ -184,7 +196,7 @@ def _validated(
 ) -> State:
     """Judge the present summary with every λ. The best λ goes into the loss, and the state keeps the best summary.
 
-    With `solved` labels, a summary is as good as the labels that are solved for it, in one draw of the users.
+    With `solved` labels, a summary is as good as the labels of its weighted items, solved in one draw of the users.
     """
     summary = inner.summary(np.asarray(state.logits), state.step)
     duals = {lam: solve_summary(config.ntk, summary, lam) for lam in config.lambdas}
@@ -197,7 +209,7 @@ def _validated(
     exponent, metrics = None, judged[lam]
     if solved:
         near = state.best.label_exponent if state.best else None
-        exponent, metrics = solved.system(solved.rounded(summary), lam, draws=1).best_exponent(near)
+        exponent, metrics = solved.system(solved.rounded(summary), lam).best_exponent(near)
     ridge = None if exponent is None else 10.0**exponent
     row: dict[str, float | None] = {"step": state.step, "lambda": lam, "ridge": ridge, **metrics}
     state = replace(state, lam=lam, stale=state.stale + 1, history=(*state.history, row))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from infrec.kernels.ntk import NTK
 from infrec.kernels.nystrom import NormalEquations
 from infrec.kernels.outer_loss import Batch, Gradients, InnerModel, UsersLoss
 from infrec.kernels.sparse import chosen_entries
-from infrec.pipeline.cluster import Workers, give_back_memory
+from infrec.pipeline.cluster import Report, Workers, give_back_memory, silent
 from infrec.pipeline.data import PARTS, Dataset, Histories, ShardSlice, UserBlock, by_shard, judging_rows, user_blocks
 from infrec.pipeline.distillation.config import DistillConfig, Objective
 from infrec.pipeline.distillation.denoising import Denoising
@@ -27,6 +26,8 @@ from infrec.pipeline.storage import InputError
 
 _REGRESSED = 2048
 """The number of users whose kernel with the synthetic users is held at once while labels are solved."""
+STRIP_ENTRIES = 1 << 26
+"""The entries of R that an actor holds at once: 512 MB in float64."""
 
 
 class Coefficients(NamedTuple):
@@ -34,8 +35,8 @@ class Coefficients(NamedTuple):
 
     dual: Float32[np.ndarray, "budget columns"]
     """α = M⁻¹ S of the items that synthetic users weigh; or M⁻¹ F of the left factor F of labels."""
-    labels: Float32[np.ndarray, "columns items"] | None = None
-    """The right factor of the labels."""
+    labels: Float32[np.ndarray, "columns labelled"] | None = None
+    """The right factor of the labels: of all items, or of those that synthetic users weigh."""
 
 
 @dataclass
@@ -170,26 +171,35 @@ class PartWorker:
                 scores = kernel @ model.dual
                 if model.labels is not None:
                     scores = scores @ model.labels
-                elif self._items is not None:
+                if self._items is not None and scores.shape[1] == len(self._items):
                     scores = self._on_all_items(scores, self._items)
                 metrics.append(block.metrics(scores, self._weights, self._seed))
         give_back_memory()
         return judged
 
     def normal_equations(
-        self, part: int, ntk: NTK, summary: Float32[np.ndarray, "budget weighted"], denoising: Denoising
+        self,
+        part: int,
+        ntk: NTK,
+        summary: Float32[np.ndarray, "budget weighted"],
+        denoising: Denoising,
+        strip: slice | None,
     ) -> NormalEquations:
-        """Return the share of the part's users in the regression that solves the labels of all items.
+        """Return the share of the part's users in the regression that solves the labels of a strip of all items.
 
-        R is rounded to float32, the precision of the kernel values in it.
+        None means the weighted items. R is rounded to float32, the precision of the kernel values in it. The rest of
+        the equations is in the share of the first strip.
         """
         support, rows = KernelRows.of(sp.csr_array(summary)), self._training_rows(part)
-        share = NormalEquations.empty(len(summary), self._dataset.num_items)
+        items = summary.shape[1] if strip is None else strip.stop - strip.start
+        share = NormalEquations.empty(len(summary), items)
         for start in range(0, len(rows), _REGRESSED):
             users = rows[np.arange(start, min(start + _REGRESSED, len(rows)))]
-            weights = denoising.weights(users)
+            targets = self._weighted(users) if strip is None else users[:, strip]
+            weights, other = denoising.weights(users), strip is not None and strip.start > 0
             for inputs in denoising.inputs(users, part, start):
-                share.add(ntk, KernelRows.of(self._weighted(inputs)), users, support, weights)
+                seen = KernelRows.of(self._weighted(inputs))
+                share.add(ntk, seen, targets, support, weights, targets_only=other)
         share.targets = share.targets.astype(np.float32)
         give_back_memory()
         return share
@@ -238,6 +248,12 @@ def _judged_sample(
     return Histories.of(pa.concat_tables(tables), dataset.num_items)
 
 
+def _strips(budget: int, items: int) -> list[slice]:
+    """Return the strips of items of which actors make R, one after another: most catalogues are one."""
+    width = max(1, STRIP_ENTRIES // budget)
+    return [slice(start, min(start + width, items)) for start in range(0, items, width)]
+
+
 def _dropped(train: sp.csr_array, rate: float, rng: np.random.Generator) -> tuple[sp.csr_array, sp.csr_array]:
     """Return context and targets: each interaction, independently, is a target with the probability `rate`."""
     goes = rng.random(train.nnz) < rate
@@ -276,15 +292,31 @@ class Users:
         return Gradients(loss / total.users, *means)
 
     def normal_equations(
-        self, ntk: NTK, summary: Float32[np.ndarray, "budget weighted"], denoising: Denoising
+        self,
+        ntk: NTK,
+        summary: Float32[np.ndarray, "budget weighted"],
+        denoising: Denoising,
+        items: int | None = None,
+        report: Report = silent,
     ) -> NormalEquations:
-        """Return the normal equations of the regression of all users on the synthetic ones (`kernels.nystrom`)."""
+        """Return the normal equations of the regression of all users on the synthetic ones (`kernels.nystrom`).
+
+        They are those of all `items`, strip by strip, with R in float32. None means of the weighted items.
+        """
+        budget, width = len(summary), summary.shape[1] if items is None else items
+        strips = [None] if items is None else _strips(budget, items)
         shared = self.workers.share(summary)
-        shares = self.workers.map("normal_equations", [(part, ntk, shared, denoising) for part in range(self.parts)])
-        first: NormalEquations = next(shares)
-        total = NormalEquations.empty(*first.targets.shape)
-        for share in chain([first], shares):
-            total += share
+        calls = [(part, ntk, shared, denoising, strip) for strip in strips for part in range(self.parts)]
+        shares = self.workers.map("normal_equations", calls)
+        total = NormalEquations(np.zeros((budget, budget)), np.empty((budget, width), np.float32))
+        for number, strip in enumerate(strips):
+            columns = slice(0, width) if strip is None else strip
+            summed = NormalEquations.empty(budget, columns.stop - columns.start)
+            for part in range(self.parts):
+                summed += next(shares)
+                report("Normal equations", number * self.parts + part + 1, len(calls))
+            total.targets[:, columns] = summed.targets
+            total.gram += summed.gram
         return total
 
     def judge(
