@@ -75,7 +75,7 @@ class State:
             return like
         try:
             return cls._read(file, like)
-        except (BadZipFile, ValueError, KeyError):  # the file has a checksum of each array
+        except (BadZipFile, ValueError, KeyError, TypeError):  # damaged (it has checksums), or of another version
             return like
 
     @classmethod
