@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -24,6 +25,10 @@ _SHAPE_STEP = 512
 
 XLA compiles once for each shape, and the last block of any set of users is shorter than the others.
 """
+
+
+_SPARSE = 0.02
+"""The density of landmarks below which a product with them is faster, and smaller, if they stay sparse."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +77,21 @@ class LandmarkKernel:
     """The number of rows of Z."""
     squares: Float[np.ndarray, " padded"]
     """|z|² of these rows and of the padding."""
-    operand: list[np.ndarray] | jax.Array
-    """Z: on a CPU, strips of its dense transpose; on an accelerator, a dense array that lies there already."""
+    operand: list[np.ndarray] | sp.csr_array | jax.Array
+    """Z: on a CPU, its transpose, sparse or in dense strips; on an accelerator, a dense array that lies there already.
+    """
 
     @classmethod
     def of(cls, ntk: NTK, landmarks: KernelRows) -> LandmarkKernel:
         """Lay out Z = `landmarks` for JAX's default device."""
         padded = landmarks.padded()
-        on_cpu = jax.default_backend() == "cpu"
-        operand = strips(padded.rows.T.toarray(order="C")) if on_cpu else product_operand(padded.rows)
+        operand: list[np.ndarray] | sp.csr_array | jax.Array
+        if jax.default_backend() != "cpu":
+            operand = product_operand(padded.rows)
+        elif landmarks.rows.nnz < _SPARSE * math.prod(landmarks.rows.shape):
+            operand = padded.rows.T.tocsr()
+        else:
+            operand = strips(padded.rows.T.toarray(order="C"))
         return cls(ntk, len(landmarks.squares), padded.squares, operand)
 
     def __call__(self, users: KernelRows) -> Float[np.ndarray, "users landmarks"]:
@@ -88,6 +99,8 @@ class LandmarkKernel:
         padded = users.padded()
         if isinstance(self.operand, list):
             products = np.hstack([padded.rows @ strip for strip in self.operand])
+        elif isinstance(self.operand, sp.csr_array):
+            products = (padded.rows @ self.operand).toarray()
         else:
             products = dense_inner_products(product_operand(padded.rows), self.operand)
         block = ntk_block(self.ntk, products, padded.squares, self.squares, items=users.rows.shape[1])

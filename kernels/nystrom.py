@@ -158,14 +158,22 @@ class NystromSystem:
         """Return tr(K_ZZ⁻¹ A)/m, the unit of a ridge that does not depend on the scales of A and of K_ZZ."""
         return float(self.spectrum.sum()) / len(self.basis)
 
-    def dual(self, ridge: float) -> Float32[np.ndarray, "landmarks items"]:
-        """Return β for c = `ridge`. It is not finite where there is no solution, which only a ridge of 0 can cause."""
-        dual = np.empty((len(self.basis), self.targets.shape[1]), np.float32)
+    def shrunk(self, ridge: float) -> Float64[np.ndarray, "landmarks rank"]:
+        """Return P (diag(a) + c·1)⁻¹ for c = `ridge`: with it, scores(x) = (K(x, Z) `shrunk`) PᵀR without any β.
+
+        It is not finite where there is no solution, which only a ridge of 0 can cause.
+        """
         with np.errstate(divide="ignore"):
-            shrunk = self.basis / (self.spectrum + ridge)
+            shrunk: np.ndarray = self.basis / (self.spectrum + ridge)
+        return shrunk
+
+    def dual(self, ridge: float, items: slice = slice(None)) -> Float32[np.ndarray, "landmarks items"]:
+        """Return β of some items for c = `ridge`. Like `shrunk` it may not be finite."""
+        shrunk, targets = self.shrunk(ridge), self.targets[:, items]
+        dual = np.empty((len(self.basis), targets.shape[1]), np.float32)
         with one_blas_thread:
             for strip in _strips(dual.shape[1]):
-                dual[:, strip] = shrunk @ self.targets[:, strip]
+                dual[:, strip] = shrunk @ targets[:, strip]
         return dual
 
     def labels(self, kernel: Float64[np.ndarray, "landmarks landmarks"], ridge: float, rank: int) -> LabelFactors:

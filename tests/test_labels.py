@@ -22,11 +22,11 @@ from infrec.pipeline.cluster import Pool
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import DistillConfig, Labels, distill
 from infrec.pipeline.distillation import labels as labels_module
-from infrec.pipeline.distillation import users as users_module
 from infrec.pipeline.distillation.denoising import Denoising
 from infrec.pipeline.distillation.labels import RoundedLabels, best_exponent
 from infrec.pipeline.models import HISTORY, labels_of, load_recommender, summary_bytes, summary_matrix
 from infrec.pipeline.models.summary import LABELS
+from infrec.pipeline.solvers import normal_equations
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Diverged, Kind
 from tests import oracles
 from tests.builders import taste_dataset
@@ -116,7 +116,7 @@ def test_strips_of_items_change_nothing(pool: Pool, tmp_path: Path, monkeypatch:
     """A large catalogue is solved strip by strip."""
     dataset = taste_dataset(tmp_path / "data", 150, 50, seed=0)
     whole = published(dataset, tmp_path / "whole", pool, weighted_items=30)
-    monkeypatch.setattr(users_module, "STRIP_ENTRIES", 12 * 7)
+    monkeypatch.setattr(normal_equations, "STRIP_ENTRIES", 12 * 7)
     in_strips = published(dataset, tmp_path / "strips", pool, weighted_items=30)
     assert in_strips.manifest.fingerprint() == whole.manifest.fingerprint()
 

@@ -13,7 +13,8 @@ from infrec.pipeline.cluster import Pool
 from infrec.pipeline.data import Dataset, csr_of
 from infrec.pipeline.models import VALIDATION, LandmarkSampling, load_recommender
 from infrec.pipeline.models.nystrom import LANDMARKS
-from infrec.pipeline.storage import Artefact, InputError
+from infrec.pipeline.solvers import normal_equations
+from infrec.pipeline.storage import Artefact, InputError, read_tensors
 from tests import oracles
 from tests.builders import taste_dataset, write_dataset
 from tests.killing import Kill
@@ -49,6 +50,22 @@ def test_a_killed_actor_changes_nothing(
     again = fit("nystrom", dataset, tmp_path / "model", pool, report=kill, **CONFIG)
     assert kill.killed
     assert again.manifest.fingerprint() == model.manifest.fingerprint()
+
+
+def test_strips_of_items_change_nothing(
+    dataset: Dataset, model: Artefact, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large catalogue is solved strip by strip, and β lies in as many files."""
+    monkeypatch.setattr(normal_equations, "STRIP_ENTRIES", 150 * 17)
+    in_strips = fit("nystrom", dataset, tmp_path / "model", pool, **CONFIG)
+    whole, strips = (list(read_tensors(each, "dual")) for each in (model, in_strips))
+    assert [dual.shape for dual in whole] == [(150, 60)]
+    assert [dual.shape[1] for dual in strips] == [17, 17, 17, 9]
+    np.testing.assert_allclose(np.hstack(strips), whole[0], rtol=1e-4, atol=1e-6 * np.abs(whole[0]).max())
+    context = dataset.histories().context("test")
+    scores = [load_recommender(each).scores(context) for each in (in_strips, model)]
+    np.testing.assert_allclose(*scores, atol=1e-5 * np.abs(scores[0]).max())
+    assert in_strips.manifest.config["lambda"] == model.manifest.config["lambda"]
 
 
 def test_a_sample_judges_and_everyone_where_it_is_large_enough(

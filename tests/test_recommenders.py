@@ -114,7 +114,7 @@ class Fitted:
         if isinstance(self.model, MF):
             return oracles.mf_scores(self.model.items, dense, lam=parameters["lambda"], alpha=parameters["alpha"])
         if isinstance(self.model, Nystrom):
-            landmarks = np.zeros((len(self.model.dual), dense.shape[1]))
+            landmarks = np.zeros((self.artefact.manifest.counts["landmarks"], dense.shape[1]))
             for row, landmark in zip(landmarks, self.artefact.table(LANDMARKS).to_pylist(), strict=True):
                 row[landmark["items"]] = landmark["weights"]
             lam, p, q = parameters["lambda"], parameters["p"], parameters["q"]

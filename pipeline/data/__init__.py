@@ -5,7 +5,15 @@ was written. `blocks` deals users out to blocks that are scored at once. `catalo
 id. `generate` writes a synthetic log, and `perturb` a noisy dataset.
 """
 
-from infrec.pipeline.data.blocks import USER_BLOCK, UserBlock, judging_threads, score_block, user_blocks
+from infrec.pipeline.data.blocks import (
+    USER_BLOCK,
+    UserBlock,
+    block_users,
+    judging_threads,
+    judging_users,
+    score_block,
+    user_blocks,
+)
 from infrec.pipeline.data.catalogue import known_index
 from infrec.pipeline.data.dataset import (
     ITEMS,
@@ -36,11 +44,13 @@ __all__ = [
     "PerturbConfig",
     "ShardSlice",
     "UserBlock",
+    "block_users",
     "by_shard",
     "csr_of",
     "generate_log",
     "judging_rows",
     "judging_threads",
+    "judging_users",
     "known_index",
     "lists_of",
     "numbers",

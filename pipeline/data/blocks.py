@@ -13,12 +13,17 @@ from infrec.kernels.metrics import BlockMetrics, block_metrics, sample_negatives
 from infrec.pipeline.data.dataset import Histories
 
 USER_BLOCK = 512
-"""The number of users in a block: enough for a GEMM at full rate, few enough that a block × items matrix is small."""
+"""The greatest number of users in a block: it is enough for a GEMM at full rate."""
+_LEAST_BLOCK = 32
+_BLOCK_ENTRIES = 1 << 26
+"""The scores of a block: 256 MB. Where the catalogue is large, a block has fewer users."""
+_JUDGED_ENTRIES = 1 << 31
+"""The scores by which a candidate is judged: 10,000 users of 200,000 items. It takes a core some 20 seconds."""
 
 
 @dataclass(frozen=True)
 class UserBlock:
-    """Up to `USER_BLOCK` users that have something to predict."""
+    """Up to `block_users` users that have something to predict."""
 
     number: int
     """The block's position in the dataset. It keys the sampled negatives."""
@@ -45,15 +50,26 @@ def user_blocks(histories: Histories, part: str, *, first: int = 0) -> list[User
     context, truth = histories.context(part), histories.truth(part)
     known = sp.csr_array(histories.train + histories.validation + histories.test)
     users = np.flatnonzero(np.diff(truth.indptr))
-    chunks = [users[start : start + USER_BLOCK] for start in range(0, len(users), USER_BLOCK)]
+    size = block_users(context.shape[1])
+    chunks = [users[start : start + size] for start in range(0, len(users), size)]
     return [
         UserBlock(first + number, rows, context[rows], truth[rows], known[rows]) for number, rows in enumerate(chunks)
     ]
 
 
-def judging_threads(judged: int) -> int:
+def block_users(items: int) -> int:
+    """Return the number of users in a block: few enough that a block × items matrix is small."""
+    return min(USER_BLOCK, max(_LEAST_BLOCK, _BLOCK_ENTRIES // max(items, 1)))
+
+
+def judging_users(most: int, items: int) -> int:
+    """Return how many users judge a candidate: `most`, or fewer where the catalogue is large."""
+    return min(most, max(USER_BLOCK, _JUDGED_ENTRIES // max(items, 1)))
+
+
+def judging_threads(judged: int, items: int) -> int:
     """Return how many blocks of `judged` users are scored at the same time: one on each core of this process."""
-    return min(len(os.sched_getaffinity(0)), -(-judged // USER_BLOCK))
+    return min(len(os.sched_getaffinity(0)), -(-judged // block_users(items)))
 
 
 def score_block(rows: int, items: int) -> int:
@@ -61,4 +77,4 @@ def score_block(rows: int, items: int) -> int:
 
     A block has its dual weights, its scores in both memory orders, a partition of them, and two masks.
     """
-    return USER_BLOCK * (4 * rows + (4 * 3 + 2) * items)
+    return block_users(items) * (4 * rows + (4 * 3 + 2) * items)

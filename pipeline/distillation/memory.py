@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from infrec.pipeline.cluster import COPIES, DRIVER, INTERACTION, WORKER, Plan, pool_size
-from infrec.pipeline.data import Dataset, score_block
+from infrec.pipeline.data import Dataset, judging_users, score_block
 from infrec.pipeline.distillation.config import DistillConfig, Labels
 from infrec.pipeline.distillation.initial import weighted_items
-from infrec.pipeline.distillation.users import STRIP_ENTRIES
+from infrec.pipeline.solvers import STRIP_BYTES, STRIP_ENTRIES
 
 _COMPILED = 100_000_000
 """Bytes that remain in use after the way through sampler, kernel and solve, and back, has been compiled."""
@@ -19,8 +19,6 @@ _KEPT_MATRICES = 4
 """Those of them that the driver still holds while it solves labels: the logits, Adam's two, the best summary."""
 _FACTOR_MATRICES = 4
 """Rank × items matrices in the driver while labels are judged: the last factor, a lower one, its levels, a copy."""
-_STRIP_BYTES = 8 + 4 + 4
-"""Bytes in an actor for each entry of a strip of R: in float64, rounded, and on its way out."""
 
 
 def plan_distillation(dataset: Dataset, config: DistillConfig, *, workers: int | None = None) -> Plan:
@@ -36,7 +34,7 @@ def plan_distillation(dataset: Dataset, config: DistillConfig, *, workers: int |
         shards=dataset.num_shards,
         budget=config.budget,
         noise_rows=config.sampler.draws * min(config.sampler.groups, config.budget),
-        held=min(config.batch + config.judged_users, dataset.num_training_users),
+        held=min(config.batch + judging_users(config.judged_users, dataset.num_items), dataset.num_training_users),
         workers=min(workers or pool_size(), config.parts),
     )
 
@@ -73,7 +71,7 @@ def plan_summary(
         {
             "driver": DRIVER + _COMPILED + max(learning, solving),
             f"{workers} actors": workers
-            * (WORKER + max(_ACTOR_MATRICES * matrix + scores, _STRIP_BYTES * strip if rank else 0) + shard)
+            * (WORKER + max(_ACTOR_MATRICES * matrix + scores, STRIP_BYTES * strip if rank else 0) + shard)
             + histories,
         },
         disk=4 * interactions,

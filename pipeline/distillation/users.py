@@ -18,16 +18,25 @@ from infrec.kernels.nystrom import NormalEquations
 from infrec.kernels.outer_loss import Batch, Gradients, InnerModel, UsersLoss
 from infrec.kernels.sparse import chosen_entries
 from infrec.pipeline.cluster import Report, Workers, give_back_memory, silent
-from infrec.pipeline.data import PARTS, Dataset, Histories, ShardSlice, UserBlock, by_shard, judging_rows, user_blocks
+from infrec.pipeline.data import (
+    PARTS,
+    Dataset,
+    Histories,
+    ShardSlice,
+    UserBlock,
+    by_shard,
+    judging_rows,
+    judging_users,
+    user_blocks,
+)
 from infrec.pipeline.distillation.config import DistillConfig, Objective
 from infrec.pipeline.distillation.denoising import Denoising
 from infrec.pipeline.distillation.rows import SharedRows, TrainingRows
+from infrec.pipeline.solvers import strips_of_items, sum_in_strips
 from infrec.pipeline.storage import InputError
 
 _REGRESSED = 2048
 """The number of users whose kernel with the synthetic users is held at once while labels are solved."""
-STRIP_ENTRIES = 1 << 26
-"""The entries of R that an actor holds at once: 512 MB in float64."""
 
 
 class Coefficients(NamedTuple):
@@ -100,12 +109,12 @@ class PartWorker:
         seed: int,
         items: Int[np.ndarray, " weighted"] | None = None,
     ) -> None:
-        """`judged_users` is their number in all parts together.
+        """`judged_users` is their number in all parts together: see `judging_users`.
 
         `items` are those that synthetic users have weights for, ascending. None means all.
         """
         self._dataset, self._parts, self._seed = dataset, parts, seed
-        self._judged_users = -(-judged_users // parts)
+        self._judged_users = -(-judging_users(judged_users, dataset.num_items) // parts)
         self._items = items if items is not None and len(items) < dataset.num_items else None
         self._training: dict[int, TrainingRows | SharedRows] = {}
         self._judged: dict[int, list[UserBlock]] = {}
@@ -248,12 +257,6 @@ def _judged_sample(
     return Histories.of(pa.concat_tables(tables), dataset.num_items)
 
 
-def _strips(budget: int, items: int) -> list[slice]:
-    """Return the strips of items of which actors make R, one after another: most catalogues are one."""
-    width = max(1, STRIP_ENTRIES // budget)
-    return [slice(start, min(start + width, items)) for start in range(0, items, width)]
-
-
 def _dropped(train: sp.csr_array, rate: float, rng: np.random.Generator) -> tuple[sp.csr_array, sp.csr_array]:
     """Return context and targets: each interaction, independently, is a target with the probability `rate`."""
     goes = rng.random(train.nnz) < rate
@@ -304,20 +307,15 @@ class Users:
         They are those of all `items`, strip by strip, with R in float32. None means of the weighted items.
         """
         budget, width = len(summary), summary.shape[1] if items is None else items
-        strips = [None] if items is None else _strips(budget, items)
+        strips = [slice(0, width)] if items is None else strips_of_items(budget, width)
         shared = self.workers.share(summary)
-        calls = [(part, ntk, shared, denoising, strip) for strip in strips for part in range(self.parts)]
+        calls = [
+            (part, ntk, shared, denoising, None if items is None else strip)
+            for strip in strips
+            for part in range(self.parts)
+        ]
         shares = self.workers.map("normal_equations", calls)
-        total = NormalEquations(np.zeros((budget, budget)), np.empty((budget, width), np.float32))
-        for number, strip in enumerate(strips):
-            columns = slice(0, width) if strip is None else strip
-            summed = NormalEquations.empty(budget, columns.stop - columns.start)
-            for part in range(self.parts):
-                summed += next(shares)
-                report("Normal equations", number * self.parts + part + 1, len(calls))
-            total.targets[:, columns] = summed.targets
-            total.gram += summed.gram
-        return total
+        return sum_in_strips(shares, self.parts, budget, strips, "Normal equations", report)
 
     def judge(
         self,

@@ -83,7 +83,7 @@ def plan_item_system(*, items: int, interactions: int, weights: int, judged: int
             "Gram matrix": 4 * Layout(items).lower_entries,
             "inverse": 4 * Layout(items).lower_entries,
             "weights": 4 * items * items * weights,
-            "score blocks": judging_threads(judged) * score_block(0, items),
+            "score blocks": judging_threads(judged, items) * score_block(0, items),
             "driver": DRIVER + COPIES * INTERACTION * interactions,
         },
     )

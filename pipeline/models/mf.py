@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from infrec.kernels.tiles import one_blas_thread
 from infrec.pipeline.cluster import COPIES, DRIVER, INTERACTION, Plan, Report, silent
-from infrec.pipeline.data import USER_BLOCK, Dataset, judging_threads, score_block
+from infrec.pipeline.data import Dataset, block_users, judging_threads, score_block
 from infrec.pipeline.models.base import publish_model
 from infrec.pipeline.models.search import Candidate, best_candidate, best_so_far, check_search
 from infrec.pipeline.models.validation import Validation
@@ -110,12 +110,12 @@ def plan_factorisation(*, users: int, items: int, interactions: int, factors: in
     It holds the factors of users and items (also the best candidate's), the rows and their transpose, and the systems
     of a block of users.
     """
-    systems = USER_BLOCK * 2 * 4 * factors * factors
+    systems = block_users(items) * 2 * 4 * factors * factors
     return Plan(
         f"The factorisation of {users:,} × {items:,}",
         {
             "factors": 4 * factors * (users + 2 * items),
-            "score blocks": judging_threads(judged) * (score_block(0, items) + systems),
+            "score blocks": judging_threads(judged, items) * (score_block(0, items) + systems),
             "driver": DRIVER + COPIES * INTERACTION * interactions,
         },
     )

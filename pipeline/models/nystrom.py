@@ -1,7 +1,7 @@
 """The Nyström model: an ∞-AE of any number of users, as a regression on their kernels with a few landmarks.
 
     landmarks.parquet   items, weights: the normalised landmarks, as lists of item indices and of float32
-    dual-00000.arrow    landmarks × items float32: β
+    dual-*.arrow        β in strips of items: landmarks × items of the strip, float32
     validation.parquet  every candidate of the search with its metrics
 
 scores(x) = K(x, Z) β (`kernels.nystrom`). The solver reads users slice by slice and never holds them all. Its memory
@@ -10,7 +10,7 @@ is that of a few matrices of landmarks × items, whatever the length of the log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Self
@@ -59,7 +59,10 @@ class NystromConfig:
     There are at least twice as many of these users as landmarks, if there are so many training users.
     """
     judged_users: int = 10_000
-    """The number of validation users, drawn at random, that judge λ and exponents. If there are fewer, all judge."""
+    """The number of validation users, drawn at random, that judge λ and exponents.
+
+    If there are fewer, all judge. With more than 200,000 items, fewer judge: see `judging_users`.
+    """
     lambdas: tuple[float, ...] = NYSTROM_LAMBDAS
     exponents: tuple[Exponents, ...] = DEGREE_EXPONENTS
     ntk: NTK = field(default_factory=NTK)
@@ -87,8 +90,8 @@ class Nystrom:
     normalisation: DegreeNormalisation
     kernel: Callable[[KernelRows], Float[np.ndarray, "users landmarks"]]
     """K(·, Z), a function of normalised rows."""
-    dual: Float32[np.ndarray, "landmarks items"]
-    """β, the dual coefficients of the landmarks."""
+    duals: Sequence[Float32[np.ndarray, "landmarks items"]]
+    """β, the dual coefficients of the landmarks, in strips of items."""
 
     @classmethod
     def load(cls, artefact: Artefact) -> Self:
@@ -98,13 +101,17 @@ class Nystrom:
         table = artefact.table(LANDMARKS)
         landmarks = csr_of(table["items"], len(degrees))
         landmarks.data = table["weights"].combine_chunks().values.to_numpy()
-        (dual,) = read_tensors(artefact, "dual")
         kernel = LandmarkKernel.of(NTK(**config["ntk"]), KernelRows.of(landmarks))
-        return cls(normalisation, kernel, dual)
+        return cls(normalisation, kernel, list(read_tensors(artefact, "dual")))
 
     def scores(self, context: sp.csr_array) -> Float[np.ndarray, "users items"]:
         """Return K(x, Z) β for every row x of `context`."""
-        scores: np.ndarray = self.kernel(KernelRows.of(self.normalisation(context))) @ self.dual
+        kernel = self.kernel(KernelRows.of(self.normalisation(context)))
+        scores = np.empty(context.shape, np.float32)
+        first = 0
+        for dual in self.duals:
+            np.matmul(kernel, dual, out=scores[:, first : first + dual.shape[1]])
+            first += dual.shape[1]
         return scores
 
 
@@ -123,10 +130,11 @@ def publish_nystrom(
     writer: ArtefactWriter,
     dataset: Dataset,
     config: NystromConfig,
-    model: Nystrom,
     candidates: Sequence[Candidate],
     *,
+    exponents: Exponents,
     landmarks: sp.csr_array,
+    duals: Iterable[Float32[np.ndarray, "landmarks items"]],
     lam: float,
     scale: float,
     rank: int,
@@ -138,9 +146,10 @@ def publish_nystrom(
         writer: writes the artefact, of kind MODEL.
         dataset: the dataset that the model was fitted to.
         config: the config of the search.
-        model: the model of the best candidate.
         candidates: all candidates that were judged.
+        exponents: the exponents of the best candidate.
         landmarks: Z, normalised (CSR, landmarks × items).
+        duals: β in strips of items. They are written one at a time.
         lam: λ of the best candidate.
         scale: the factor of its degree normalisation.
         rank: the rank of its normal equations.
@@ -155,7 +164,7 @@ def publish_nystrom(
             "search": asdict(config),
             "ntk": asdict(config.ntk),
             "lambda": lam,
-            "exponents": asdict(model.normalisation.exponents),
+            "exponents": asdict(exponents),
             "scale": scale,
         },
         counts={
@@ -168,7 +177,7 @@ def publish_nystrom(
         },
         candidates=candidates,
         tables={LANDMARKS: pa.table({"items": lists_of(landmarks), "weights": _weights_of(landmarks)})},
-        arrays=[(tensor_name("dual", 0), model.dual)],
+        arrays=((tensor_name("dual", number), dual) for number, dual in enumerate(duals)),
     )
 
 

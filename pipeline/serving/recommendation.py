@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from infrec.kernels.ranking import exclude, top_k
 from infrec.pipeline.cluster import Pool, Report, silent
-from infrec.pipeline.data import ITEMS, USER_BLOCK, Dataset, Histories, Offer, ShardSlice
+from infrec.pipeline.data import ITEMS, Dataset, Histories, Offer, ShardSlice, block_users
 from infrec.pipeline.models import Recommender, open_model
 from infrec.pipeline.serving.slices import SLICE_USERS, SliceWorker
 from infrec.pipeline.storage import (
@@ -114,8 +114,9 @@ class RecommendationWorker(SliceWorker):
         if stored := finished(self._staging, name):
             return stored[1], stored[2]["rows"]
         recommender, histories = self.recommender(self._model_artefact), self.histories(cut)
-        starts = range(0, len(histories), USER_BLOCK)
-        table = pa.concat_tables(self._best(recommender, histories[start : start + USER_BLOCK]) for start in starts)
+        size = block_users(self._dataset.num_items)
+        starts = range(0, len(histories), size)
+        table = pa.concat_tables(self._best(recommender, histories[start : start + size]) for start in starts)
         content = parquet_bytes(table, dictionaries=["user_id", "rank", "item_id"])
         return write_with_receipt(self._staging, name, content, {"rows": len(table)}), len(table)
 

@@ -17,11 +17,21 @@ from infrec.pipeline.solvers.choice import (
 )
 from infrec.pipeline.solvers.exact import GramWorker, fit_exact, solve_exact
 from infrec.pipeline.solvers.memory import plan_exact, plan_nystrom, plan_tiled
-from infrec.pipeline.solvers.normal_equations import NormalEquationsWorker, sum_normal_equations, train_counts
+from infrec.pipeline.solvers.normal_equations import (
+    STRIP_BYTES,
+    STRIP_ENTRIES,
+    NormalEquationsWorker,
+    strips_of_items,
+    sum_in_strips,
+    sum_normal_equations,
+    train_counts,
+)
 from infrec.pipeline.solvers.nystrom import fit_nystrom
 from infrec.pipeline.solvers.tiled import fit_tiled
 
 __all__ = [
+    "STRIP_BYTES",
+    "STRIP_ENTRIES",
     "Estimate",
     "GramWorker",
     "NormalEquationsWorker",
@@ -39,6 +49,8 @@ __all__ = [
     "plan_nystrom",
     "plan_tiled",
     "solve_exact",
+    "strips_of_items",
+    "sum_in_strips",
     "sum_normal_equations",
     "train_counts",
 ]

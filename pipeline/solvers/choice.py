@@ -19,7 +19,7 @@ import numpy as np
 
 from infrec.kernels.tiles import one_blas_thread
 from infrec.pipeline.cluster import Cluster, Plan, Pool, Report, gigabytes, silent
-from infrec.pipeline.data import Dataset
+from infrec.pipeline.data import Dataset, judging_users
 from infrec.pipeline.models import InfiniteAEConfig, NystromConfig, Solver, tried_lambdas
 from infrec.pipeline.solvers.exact import fit_exact
 from infrec.pipeline.solvers.memory import plan_exact, plan_nystrom, plan_tiled
@@ -99,7 +99,7 @@ def estimates(dataset: Dataset, search: Search, resources: Resources, *, workers
     landmarks = nystrom.landmarks
     kernels, nystrom_kernels = len(search.exact.exponents), len(search.nystrom.exponents)
     candidates = kernels * len(tried_lambdas(dataset, search.exact))
-    judged = min(search.nystrom.judged_users, dataset.num_users)
+    judged = min(judging_users(search.nystrom.judged_users, items), dataset.num_users)
     sparse = 2.0 * interactions * users * (kernels + candidates)
     return [
         _estimate(

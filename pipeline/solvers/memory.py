@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from infrec.kernels.tiles import Layout
 from infrec.pipeline.cluster import COPIES, DRIVER, INTERACTION, WORKER, Plan, pool_size
-from infrec.pipeline.data import USER_BLOCK, Dataset, judging_threads, score_block
+from infrec.pipeline.data import Dataset, block_users, judging_threads, judging_users, score_block
 from infrec.pipeline.models import InfiniteAEConfig, NystromConfig, check_landmarks, tried_lambdas
-from infrec.pipeline.solvers.normal_equations import SLICE_USERS
+from infrec.pipeline.solvers.normal_equations import SLICE_USERS, STRIP_BYTES, STRIP_ENTRIES
 
-_SHARE_MATRICES = 4
-"""Landmarks × items float32 matrices in an actor: its share of R in float64 (two), R rounded, R on its way out."""
-_SUMMED_MATRICES = 4
-"""The same in the driver while it adds up shares: R in float64 (two), the best and the last β."""
-_SOLVED_MATRICES = 5
-"""The same in the driver while users judge β: PᵀR in float64 (two), the last, the best and the next β."""
+_KEPT_MATRICES = 2
+"""Landmarks × items float32 matrices in the driver: R or PᵀR, and the PᵀR of the best pair of exponents so far."""
+_SUMMED_BYTES = 8 + 2 * 4
+"""Bytes in the driver for each entry of a strip of R that it adds up: in float64, and the shares that have come."""
 _KERNEL_COPIES = 4 * 3 + 8
 """Bytes in an actor for one user and one landmark: inner product, its padded copy, kernel, and kernel in float64."""
 _KERNELS = 4
@@ -77,7 +75,8 @@ def plan_nystrom(dataset: Dataset, config: NystromConfig, *, workers: int | None
         shards=dataset.num_shards,
         landmarks=config.landmarks,
         chosen=config.drawn_users(users),
-        judged=min(config.judged_users, dataset.num_users),
+        judged=min(judging_users(config.judged_users, dataset.num_items), dataset.num_users),
+        kernels=len(config.exponents),
         slice_users=SLICE_USERS,
         workers=workers or pool_size(),
     )
@@ -100,7 +99,7 @@ def plan_kernel_system(*, users: int, items: int, interactions: int, kept: int, 
         {
             "Gram matrix": tiles,
             **solutions,
-            "score blocks": judging_threads(users) * score_block(users, items),
+            "score blocks": judging_threads(users, items) * score_block(users, items),
             "driver": DRIVER + train,
             f"{workers} actors": workers * (WORKER + train),
         },
@@ -117,7 +116,7 @@ def plan_tiled_system(*, users: int, items: int, interactions: int, tile: int, c
     matrix = 4 * Layout(users, tile).lower_entries
     train = COPIES * INTERACTION * interactions
     step = _STEP_TILES * 4 * tile * tile
-    judging = _SCORING_COLUMNS * 4 * USER_BLOCK * users + score_block(0, items)
+    judging = _SCORING_COLUMNS * 4 * block_users(items) * users + score_block(0, items)
     return Plan(
         f"The kernel system of {users:,} users in files",
         {
@@ -139,27 +138,29 @@ def plan_normal_equations(
     landmarks: int,
     chosen: int,
     judged: int,
+    kernels: int,
     slice_users: int,
     workers: int,
 ) -> Plan:
     """Return the memory that the Nyström solver takes, in bytes.
 
     It is the larger of two: the memory while the actors add up their shares, and the memory while the driver judges by
-    `judged` users. The driver holds these users, and the `chosen` users that landmarks are made of. An actor reads one
-    shard at a time.
+    `judged` users. The driver holds these users, and the `chosen` users that landmarks are made of. `kernels` is the
+    number of pairs of exponents that are tried. An actor reads one shard at a time.
     """
     matrix, square = 4 * landmarks * items, 8 * landmarks * landmarks
     history = COPIES * INTERACTION * interactions / max(users, 1)
-    driver = DRIVER + int((chosen + judged) * history) + 2 * _KERNELS * square
-    share = _SHARE_MATRICES * matrix + _KERNEL_COPIES * slice_users * landmarks + 2 * square
+    strip = min(landmarks * items, STRIP_ENTRIES)
+    driver = DRIVER + int((chosen + judged) * history) + 2 * _KERNELS * square + min(kernels, _KEPT_MATRICES) * matrix
+    share = STRIP_BYTES * strip + _KERNEL_COPIES * slice_users * landmarks + 2 * square
     shard = COPIES * INTERACTION * interactions // max(shards, 1)
     summing = {
-        "driver": driver + _SUMMED_MATRICES * matrix,
+        "driver": driver + _SUMMED_BYTES * strip,
         f"{workers} actors": workers * (WORKER + shard + share),
     }
     judging = {
-        "driver": driver + _SOLVED_MATRICES * matrix,
-        "score blocks": judging_threads(judged) * score_block(landmarks, items),
+        "driver": driver,
+        "score blocks": judging_threads(judged, items) * score_block(landmarks, items),
         f"{workers} actors": workers * WORKER,
     }
     return Plan(

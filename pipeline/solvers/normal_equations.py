@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -23,6 +23,11 @@ SHARES = 32
 
 Each share passes M × I numbers between processes.
 """
+
+STRIP_ENTRIES = 1 << 26
+"""The entries of R that an actor holds at once: 512 MB in float64."""
+STRIP_BYTES = 8 + 4 + 4
+"""Bytes in an actor for each entry of a strip: in float64, rounded, and on its way out."""
 
 SLICE_USERS = 2048
 """The number of users whose kernel with the landmarks is held at once. It is enough for products at full rate."""
@@ -72,6 +77,33 @@ def chosen_users(
     return train, Histories.of(pa.concat_tables(tables), dataset.num_items)
 
 
+def strips_of_items(landmarks: int, items: int) -> list[slice]:
+    """Return the strips of items of which actors make R, one after another. Most catalogues are one strip."""
+    width = max(1, STRIP_ENTRIES // landmarks)
+    return [slice(start, min(start + width, items)) for start in range(0, items, width)]
+
+
+def sum_in_strips(
+    shares: Iterator[NormalEquations], count: int, landmarks: int, strips: Sequence[slice], phase: str, report: Report
+) -> NormalEquations:
+    """Return the sum of `count` shares for each strip of items, in the order of the strips, with R in float32.
+
+    The shares of the first strip are whole, those of the others have only R (`NormalEquations.add`). So no matrix of
+    landmarks × items is in float64.
+    """
+    total = NormalEquations(np.zeros((landmarks, landmarks)), np.empty((landmarks, strips[-1].stop), np.float32))
+    for number, strip in enumerate(strips):
+        summed = NormalEquations.empty(landmarks, strip.stop - strip.start)
+        for share in range(count):
+            summed += next(shares)
+            report(phase, number * count + share + 1, len(strips) * count)
+        total.targets[:, strip] = summed.targets
+        total.gram += summed.gram
+        total.trace += summed.trace
+        total.users += summed.users
+    return total
+
+
 def sum_normal_equations(
     workers: Workers,
     dataset: Dataset,
@@ -89,12 +121,10 @@ def sum_normal_equations(
     shares = min(SHARES, len(slices))
     bounds = [len(slices) * share // shares for share in range(shares + 1)]
     shared = workers.share(normalisation), workers.share(landmarks)
-    calls = [(slices[start:stop], ntk, *shared) for start, stop in pairwise(bounds)]
-    total = NormalEquations.empty(*landmarks.rows.shape)
-    for done, share in enumerate(workers.map("share", calls), start=1):
-        total += share
-        report(f"Normal equations ({normalisation.exponents})", done, shares)
-    return total
+    strips = strips_of_items(*landmarks.rows.shape)
+    calls = [(slices[start:stop], ntk, *shared, strip) for strip in strips for start, stop in pairwise(bounds)]
+    phase = f"Normal equations ({normalisation.exponents})"
+    return sum_in_strips(workers.map("share", calls), shares, len(landmarks.squares), strips, phase, report)
 
 
 def train_counts(dataset: Dataset) -> Int[np.ndarray, " items"]:
@@ -133,17 +163,27 @@ class NormalEquationsWorker:
         return lists, table.take(pa.array(judging_rows(table)[judging]))
 
     def share(
-        self, slices: Sequence[ShardSlice], ntk: NTK, normalisation: DegreeNormalisation, landmarks: KernelRows
+        self,
+        slices: Sequence[ShardSlice],
+        ntk: NTK,
+        normalisation: DegreeNormalisation,
+        landmarks: KernelRows,
+        strip: slice,
     ) -> NormalEquations:
-        """Return the share of these users. R is rounded to float32, the precision of the kernel values in it."""
-        total = NormalEquations.empty(*landmarks.rows.shape)
+        """Return the share of these users for a strip of items.
+
+        R is rounded to float32, the precision of the kernel values in it. The rest of the equations is in the share for
+        the first strip.
+        """
+        total = NormalEquations.empty(len(landmarks.squares), strip.stop - strip.start)
         for cut in slices:
             if self._shard is None or self._shard[0] != cut.shard:
                 table = self._dataset.shard_table(cut.shard, ["held_out", "train"])
                 self._shard = cut.shard, csr_of(table["train"], len(self._degrees)), table["held_out"].to_numpy()
             _, train, held_out = self._shard
             users = train[cut.users][~held_out[cut.users]]
-            total.add(ntk, KernelRows.of(normalisation(users)), users, landmarks)
+            seen = KernelRows.of(normalisation(users))
+            total.add(ntk, seen, users[:, strip], landmarks, targets_only=strip.start > 0)
         return replace(total, targets=total.targets.astype(np.float32))
 
     def _training(self, table: pa.Table) -> sp.csr_array:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 
 from infrec.kernels.kernel_matrix import KernelRows, kernel_block, kernel_diagonal_block
 from infrec.kernels.landmarks import cluster_means, rpcholesky
 from infrec.kernels.normalisation import DegreeNormalisation
+from infrec.kernels.ntk import NTK
 from infrec.kernels.nystrom import NystromSystem
 from infrec.pipeline.cluster import Pool, Report, Workers, silent
-from infrec.pipeline.data import Dataset, UserBlock
+from infrec.pipeline.data import Dataset, UserBlock, judging_users
 from infrec.pipeline.models import (
     Candidate,
     LandmarkSampling,
-    Nystrom,
     NystromConfig,
     Validation,
     best_candidate,
@@ -31,6 +30,7 @@ from infrec.pipeline.solvers.normal_equations import (
     NormalEquationsWorker,
     Survey,
     chosen_users,
+    strips_of_items,
     sum_normal_equations,
     train_counts,
 )
@@ -49,7 +49,7 @@ def fit_nystrom(
     check_landmarks(config.landmarks, dataset)
     with pool.workers(NormalEquationsWorker, dataset) as workers:
         survey = Survey.of(workers, dataset, config.exponents, report=report)
-        training, judging = _drawn(config, survey)
+        training, judging = _drawn(dataset, config, survey)
         candidates, sample = chosen_users(workers, dataset, survey, training=training, judging=judging)
         validation = Validation(dataset, seed=config.seed, histories=sample)
         tried: list[Candidate] = []
@@ -60,40 +60,53 @@ def fit_nystrom(
             report("Candidates", len(tried), len(config.exponents) * len(config.lambdas), best_yet)
             if best_candidate(tried, config.select) is tried[-1]:
                 best = candidate
+            del candidate  # the next pair of exponents needs its memory
     if best is None:
         raise InputError(f"No λ of {config.lambdas} has a finite solution: add a larger one.")
     return publish_nystrom(
         writer,
         dataset,
         config,
-        best.model,
         tried,
+        exponents=best.normalisation.exponents,
         landmarks=best.landmarks.rows,
+        duals=best.duals(),
         lam=best.lam,
         scale=best.scale,
-        rank=best.rank,
+        rank=len(best.system.spectrum),
         judged=len(judging),
     )
 
 
 @dataclass(frozen=True)
 class _Solved:
-    """A solved candidate: a pair of exponents and a λ."""
+    """A solved candidate: a pair of exponents and a λ. The candidates of a pair share everything but λ."""
 
     lam: float
+    ridge: float
+    """c."""
+    ntk: NTK
     scale: float
-    rank: int
+    normalisation: DegreeNormalisation
     landmarks: KernelRows
     """Z, normalised."""
-    model: Nystrom
+    system: NystromSystem
 
     @property
     def parameters(self) -> dict[str, float]:
-        exponents = self.model.normalisation.exponents
+        exponents = self.normalisation.exponents
         return {"lambda": self.lam, "p": exponents.user, "q": exponents.item}
 
     def scores(self, block: UserBlock) -> Float[np.ndarray, "users items"]:
-        return self.model.scores(block.context)
+        """Return the scores of K(x, Z) β for a block of users, without β: it is as large as PᵀR, which is there."""
+        kernel = kernel_block(self.ntk, KernelRows.of(self.normalisation(block.context)), self.landmarks)
+        scores: np.ndarray = (kernel @ self.system.shrunk(self.ridge)).astype(np.float32) @ self.system.targets
+        return scores
+
+    def duals(self) -> Iterator[Float32[np.ndarray, "landmarks items"]]:
+        """Yield β in strips of items."""
+        for strip in strips_of_items(*self.landmarks.rows.shape):
+            yield self.system.dual(self.ridge, strip)
 
 
 def _landmarks(config: NystromConfig, candidates: sp.csr_array) -> sp.csr_array:
@@ -108,11 +121,14 @@ def _landmarks(config: NystromConfig, candidates: sp.csr_array) -> sp.csr_array:
             return cluster_means(candidates, config.landmarks, seed=config.seed)
 
 
-def _drawn(config: NystromConfig, survey: Survey) -> tuple[Int[np.ndarray, " chosen"], Int[np.ndarray, " sample"]]:
+def _drawn(
+    dataset: Dataset, config: NystromConfig, survey: Survey
+) -> tuple[Int[np.ndarray, " chosen"], Int[np.ndarray, " sample"]]:
     """Draw the positions of the users that the landmarks are made of, and those of the users that judge."""
     users, judging = sum(survey.training), sum(survey.judging)
     drawn = np.random.default_rng(config.seed).choice(users, config.drawn_users(users), replace=False)
-    judged = np.random.default_rng([config.seed, 1]).choice(judging, min(config.judged_users, judging), replace=False)
+    most = judging_users(config.judged_users, dataset.num_items)
+    judged = np.random.default_rng([config.seed, 1]).choice(judging, min(most, judging), replace=False)
     return np.sort(drawn), np.sort(judged)
 
 
@@ -141,7 +157,6 @@ def _for_all_lambdas(
     equations = sum_normal_equations(workers, dataset, config.ntk, normalisation, landmarks, report=report)
     system = NystromSystem.of(kernel_diagonal_block(config.ntk, landmarks).astype(np.float64), equations)
     for lam in config.lambdas:
-        dual = system.dual(equations.ridge(lam))
-        if np.isfinite(dual).all():
-            model = Nystrom(normalisation, partial(kernel_block, config.ntk, columns=landmarks), dual)
-            yield _Solved(lam, scale, len(system.spectrum), landmarks, model)
+        ridge = equations.ridge(lam)
+        if np.isfinite(system.shrunk(ridge)).all():
+            yield _Solved(lam, ridge, config.ntk, scale, normalisation, landmarks, system)

@@ -141,14 +141,17 @@ def test_blocks_of_sparse_rows() -> None:
     np.testing.assert_array_equal(kernel_block(NTK(), left[1:3], right), block[1:3])
 
 
-def test_landmarks_laid_out_once() -> None:
-    """More of them than the columns of a strip, with weights; users with no item, and with all."""
+@pytest.mark.parametrize("density", [1.0, 0.03])
+def test_landmarks_laid_out_once(density: float) -> None:
+    """More of them than the columns of a strip, with weights, dense and sparse; users with no item, and with all."""
     rng = np.random.default_rng(3)
     users = binary_rows(6, 40, seed=7)
     users[0], users[1] = 0, 1
     weights = (binary_rows(300, 40, seed=8) * rng.random((300, 40))).astype(np.float32)
+    weights *= rng.random(weights.shape) < density
     rows, landmarks = (KernelRows.of(sp.csr_array(block.astype(np.float32))) for block in (users, weights))
     on_cpu, padded = LandmarkKernel.of(NTK(), landmarks), landmarks.padded()
+    assert isinstance(on_cpu.operand, sp.csr_array) == (density < 1)
     on_accelerator = LandmarkKernel(NTK(), 300, padded.squares, product_operand(padded.rows))
     for kernel in (on_cpu, on_accelerator):
         block = kernel(rows)
