@@ -1,10 +1,12 @@
-"""Growth: double the rows, the users or the budget, and see time and peak memory, next to what the plan says.
+"""Growth: more rows, users, synthetic users or items, and time and peak memory next to what the plan says.
 
-    python -m benchmarks.growth [--users N …] [--budgets M …] [--logs ../shared/data/ml-1m.parquet]
+    python -m benchmarks.growth [--users N …] [--budgets M …] [--items I …] [--logs ../shared/data/ml-1m.parquet]
 
 rows      of ingest: as `benchmarks.ingest` measured them
 users     the ∞-AE in memory, in files and on 1,000 landmarks, λ = 5; synthetic logs of 50 rows a user, 5,000 items
 budget    Distill-CF on ML-1M, a few steps and one validation; its plan is of memory alone
+items     Distill-CF of 500 synthetic users (likewise) and Nyström on 500 landmarks (one candidate); synthetic logs of
+          2M rows of 60,000 users
 
 Every size that is named goes into results/growth.json beside those that are there; then all are drawn, on axes with
 logarithmic scales, in results/growth.svg, and printed as a table. Peaks are of the driver and its workers, with Python
@@ -17,13 +19,13 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.infinite_ae import LOGS
-from benchmarks.measure import environment, in_subprocess, peak_memory
+from benchmarks.measure import WHILE_TIMED, environment, in_subprocess, peak_memory
 from benchmarks.solvers import fitted, made
 
 RESULTS = Path("benchmarks/results")
@@ -33,6 +35,8 @@ ROWS_A_USER, ITEMS = 50, 5_000
 SOLVERS = {"exact": "in memory", "tiled": "in files", "nystrom": "Nyström"}
 BUDGETS = (125, 250, 500, 1_000)
 STEPS = 6
+ITEM_COUNTS = (20_000, 60_000, 200_000, 600_000)
+OF_ITEMS = {"rows": 2_000_000, "users": 60_000}
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito's, that the colour-blind tell apart
 _MARKERS = ("o", "s", "^")
 
@@ -41,11 +45,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", nargs="*", type=int, default=USERS)
     parser.add_argument("--budgets", nargs="*", type=int, default=BUDGETS)
+    parser.add_argument("--items", nargs="*", type=int, default=ITEM_COUNTS)
     parser.add_argument("--logs", default=LOGS)
-    parser.add_argument("--distil", help="one distillation, as JSON; for the script itself")
+    parser.add_argument("--run", nargs=2, help="one run of a program on a dataset; for the script itself")
     arguments = parser.parse_args()
-    if arguments.distil:
-        print(json.dumps(_distil(**json.loads(arguments.distil))))
+    if arguments.run:
+        program, options = arguments.run
+        print(json.dumps(_PROGRAMS[program](**json.loads(options))))
         return
     with tempfile.TemporaryDirectory() as scratch:
         for users in arguments.users:
@@ -54,11 +60,18 @@ def main() -> None:
         if arguments.budgets:
             log = made(f"{scratch}/ml-1m", logs=arguments.logs)
         for budget in arguments.budgets:
-            run = json.dumps({"dataset": log, "budget": budget})
-            _add("budget", budget, {"distill-cf": in_subprocess("benchmarks.growth", "--distil", run)})
+            _add("budget", budget, {"distill-cf": _by_itself("distill-cf", dataset=log, budget=budget)})
+        for items in arguments.items:
+            log = made(f"{scratch}/items-{items}", **OF_ITEMS, items=items)
+            runs = {program: _by_itself(program, dataset=log, budget=500) for program in _PROGRAMS}
+            _add("items", runs["distill-cf"]["items"], runs)
     panels = _panels(json.loads(OUT.read_text()), json.loads((RESULTS / "ingest.json").read_text()))
     _draw(panels)
     print(_table(panels))
+
+
+def _by_itself(program: str, **options: Any) -> dict[str, Any]:
+    return in_subprocess("benchmarks.growth", "--run", program, json.dumps(options))
 
 
 def _add(figure: str, size: int, measured: dict[str, Any]) -> None:
@@ -70,27 +83,44 @@ def _add(figure: str, size: int, measured: dict[str, Any]) -> None:
 
 
 def _distil(dataset: str, budget: int) -> dict[str, Any]:
+    from infrec.pipeline.distillation import DistillConfig, plan_summarise, summarise
+    from infrec.pipeline.storage import Kind
+
+    config = DistillConfig(budget=budget, steps=STEPS, validate_every=STEPS)
+    return _watched(dataset, Kind.SUMMARY, lambda data: plan_summarise(data, config), partial(summarise, config=config))
+
+
+def _landmarks(dataset: str, budget: int) -> dict[str, Any]:
+    from infrec.pipeline.models import PAPER_EXPONENTS, NystromConfig
+    from infrec.pipeline.solvers import fit_nystrom, plan_nystrom
+    from infrec.pipeline.storage import Kind
+
+    config = NystromConfig(landmarks=budget, lambdas=(5.0,), exponents=PAPER_EXPONENTS)
+    return _watched(dataset, Kind.MODEL, lambda data: plan_nystrom(data, config), partial(fit_nystrom, config=config))
+
+
+def _watched(dataset: str, kind: Any, planned: Callable[[Any], Any], make: Callable[..., Any]) -> dict[str, Any]:
+    """What a job takes in a running session."""
     from infrec.pipeline.cluster import Pool, ray_session
     from infrec.pipeline.data import Dataset
-    from infrec.pipeline.distillation import DistillConfig, plan_summarise, summarise
-    from infrec.pipeline.storage import ArtefactWriter, Kind
+    from infrec.pipeline.storage import ArtefactWriter
 
     data = Dataset.open(dataset)
-    config = DistillConfig(budget=budget, steps=STEPS, validate_every=STEPS)
-    steps: list[float] = []
-    with ray_session(), tempfile.TemporaryDirectory() as scratch, peak_memory() as peak:
-        plan = plan_summarise(data, config)
+    with ray_session(), tempfile.TemporaryDirectory() as scratch, peak_memory(WHILE_TIMED) as peak:
+        plan = planned(data)
         started = time.perf_counter()
-        with Pool() as pool, ArtefactWriter(f"{scratch}/summary", Kind.SUMMARY, purpose={}) as writer:
-            summarise(data, writer, config, pool, report=lambda *_: steps.append(time.perf_counter()))
+        with Pool() as pool, ArtefactWriter(f"{scratch}/out", kind, purpose={}) as writer:
+            make(data, writer, pool=pool)
         seconds = time.perf_counter() - started
     return {
-        "steps": STEPS,
+        "items": data.num_items,
         "seconds": round(seconds, 1),
-        "seconds_of_the_last_steps": [round(later - earlier, 3) for earlier, later in pairwise(steps)],
         "peak_gb": round(peak.of_the_job / 1e9, 2),
         "planned_peak_gb": round(plan.peak / 1e9, 2),
     }
+
+
+_PROGRAMS: dict[str, Callable[..., dict[str, Any]]] = {"distill-cf": _distil, "nystrom": _landmarks}
 
 
 class _Line(NamedTuple):
@@ -115,10 +145,13 @@ def _panels(growth: dict[str, Any], ingest: dict[str, Any]) -> dict[str, list[_L
     )
     lines = [_line(SOLVERS[name], growth["users"], name, seconds="fit_seconds", peak="fit_peak_gb") for name in SOLVERS]
     budget = _line("Distill-CF", growth["budget"], "distill-cf", seconds="seconds", peak="peak_gb")
+    names = {"distill-cf": "Distill-CF", "nystrom": "Nyström"}
+    items = [_line(name, growth["items"], key, seconds="seconds", peak="peak_gb") for key, name in names.items()]
     return {
         "rows of the log": [rows],
         "training users": lines,
         f"synthetic users ({STEPS} steps, one validation)": [budget],
+        "items (500 synthetic users or landmarks)": items,
     }
 
 
@@ -141,7 +174,7 @@ def _draw(panels: dict[str, list[_Line]]) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "growth"  # the same figures, the same bytes
     from matplotlib import pyplot, ticker
 
-    figure, axes = pyplot.subplots(2, len(panels), figsize=(12, 7), sharex="col", sharey="row", layout="constrained")
+    figure, axes = pyplot.subplots(2, len(panels), figsize=(15, 7), sharex="col", sharey="row", layout="constrained")
     for (times, peaks), (doubled, lines) in zip(axes.T, panels.items(), strict=True):
         for line, colour, marker in zip(lines, _COLOURS, _MARKERS, strict=False):
             for place, measured, planned in (

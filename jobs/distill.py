@@ -99,6 +99,12 @@ def distill(
     learning_rate: Annotated[float | None, typer.Option(help=f"Of Adam, at its peak. {_BY}")] = None,
     schedule: Annotated[Schedule, typer.Option(help="Of the learning rate.")] = _DEFAULT.schedule,
     steps: Annotated[int | None, typer.Option(help=f"Updates of the summary. {_BY}")] = None,
+    restarts: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Times that steps begin anew near the best summary, as long as that helps. With --steps: 0. {_BY}"
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Users of a step; all where there are no more.")] = _DEFAULT.batch,
     accumulate: Annotated[int, typer.Option(help="Batches of an update.")] = _DEFAULT.accumulate,
     lam: Annotated[
@@ -137,6 +143,7 @@ def distill(
             "drop": drop,
             "learning_rate": learning_rate,
             "steps": steps,
+            "restarts": restarts,
             "validate_every": validate_every,
         }
         config = DistillConfig.for_budget(

@@ -25,6 +25,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from infrec.kernels.ranking import exclude, top_k
+from infrec.kernels.sparse import has_entries, rows_of_entries
 
 CUTOFFS = (10, 20, 100)
 """The k's of the metrics."""
@@ -59,13 +60,14 @@ def propensity_weights(train_counts: Int[np.ndarray, " items"]) -> Float[np.ndar
 
 
 def block_metrics(
-    scores: Float[np.ndarray, "users items"],
+    scores: Float[np.ndarray, "users columns"],
     *,
     seen: sp.csr_array,
     truth: sp.csr_array,
     negatives: Int[np.ndarray, "users negatives"],
     weights: Float[np.ndarray, " items"],
     cutoffs: tuple[int, ...] = CUTOFFS,
+    scored: Int[np.ndarray, " columns"] | None = None,
 ) -> BlockMetrics:
     """Return the metrics of one block of users. The scores of seen items are overwritten with −∞.
 
@@ -76,17 +78,24 @@ def block_metrics(
         negatives: from `sample_negatives`; −1 where a user has no more of them.
         weights: from `propensity_weights`.
         cutoffs: the k's; a k above the number of items means all items.
+        scored: the items that the columns of `scores` are, ascending. The others are never recommended, and their score
+            counts as −∞. None means all items.
     """
-    users, items = scores.shape
-    user_of = np.repeat(np.arange(users), np.diff(truth.indptr))
-    positive_scores = scores[user_of, truth.indices]
-    negative_scores = np.take_along_axis(scores, np.maximum(negatives, 0), axis=1)[negatives >= 0]
+    items = scores.shape[1]
+    user_of = rows_of_entries(truth)
+    column = np.arange(items)
+    if scored is not None:
+        column = np.full(truth.shape[1], -1)
+        column[scored] = np.arange(items)
+        seen = seen[:, scored]
+    positive_scores = _taken(scores, user_of, column[truth.indices])
+    sampled = np.nonzero(negatives >= 0)
+    negative_scores = _taken(scores, sampled[0], column[negatives[sampled]])
 
     exclude(scores, seen)
     ranked = top_k(scores, min(max(cutoffs), items))
-    relevant = np.zeros((users, items), dtype=bool)
-    relevant[user_of, truth.indices] = True
-    hits = np.take_along_axis(relevant, ranked, axis=1)
+    ranked = ranked if scored is None else scored[ranked]
+    hits = has_entries(truth, ranked)
 
     sizes = np.diff(truth.indptr)
     known = sizes > 0
@@ -146,15 +155,21 @@ def sample_negatives(
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, block]))
     users, items = known.shape
-    touched = np.zeros((users, items), dtype=bool)
-    touched[np.repeat(np.arange(users), np.diff(known.indptr)), known.indices] = True
     drawn = generator.integers(items, size=(users, count))
     for _ in range(100):
-        rejected = np.take_along_axis(touched, drawn, axis=1)
+        rejected = has_entries(known, drawn)
         if not rejected.any():
             return drawn
         drawn[rejected] = generator.integers(items, size=int(rejected.sum()))
-    return np.where(np.take_along_axis(touched, drawn, axis=1), -1, drawn)
+    return np.where(has_entries(known, drawn), -1, drawn)
+
+
+def _taken(
+    scores: Float[np.ndarray, "users columns"], users: Int[np.ndarray, " pairs"], columns: Int[np.ndarray, " pairs"]
+) -> Float[np.ndarray, " pairs"]:
+    """Return the scores of pairs of a user and a column; −∞ for the column −1."""
+    taken: np.ndarray = np.where(columns < 0, -np.inf, scores[users, columns]).astype(scores.dtype)
+    return taken
 
 
 def _running_sums(

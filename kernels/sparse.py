@@ -60,6 +60,16 @@ def rows_of_entries(matrix: sp.csr_array) -> Int[np.ndarray, " entries"]:
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
+def has_entries(matrix: sp.csr_array, columns: Int[np.ndarray, "rows chosen"]) -> Bool[np.ndarray, "rows chosen"]:
+    """Tell for some columns of each row whether the matrix stores an entry there."""
+    matrix = matrix if matrix.has_sorted_indices else matrix.sorted_indices()
+    rows, width = matrix.shape
+    stored = np.append(rows_of_entries(matrix) * width + matrix.indices, rows * width)  # what no entry is ends a search
+    wanted = np.arange(rows)[:, None] * width + columns
+    found: np.ndarray = stored[np.searchsorted(stored, wanted)] == wanted
+    return found
+
+
 def with_empty_rows(matrix: sp.csr_array, step: int) -> sp.csr_array:
     """Return the matrix with all-zero rows after its own, up to the next multiple of `step`.
 

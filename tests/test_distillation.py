@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from infrec.kernels.sampler import Sampler
 from infrec.pipeline.cluster import InProcess, Pool, Report, silent
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import DistillConfig, Labels, Objective, Schedule, distill
-from infrec.pipeline.distillation.initial import first_logits, initial_logits, random_users
+from infrec.pipeline.distillation.initial import first_logits, initial_logits, random_users, restarted_logits
 from infrec.pipeline.distillation.memory import plan_summary
 from infrec.pipeline.distillation.users import PartWorker, Users
 from infrec.pipeline.distillation.warm_start import WarmStart
@@ -37,7 +38,8 @@ CONFIG = DistillConfig(
     budget=20,
     sampler=Sampler(draws=30),
     learning_rate=0.1,
-    steps=24,
+    steps=16,
+    restarts=1,
     batch=200,
     validate_every=8,
     checkpoint_every=4,
@@ -138,12 +140,18 @@ def noting(steps: list[int]) -> Report:
 
 
 @pytest.mark.parametrize(
-    ("phase", "at", "left"), [("Steps", 15, range(13, 25)), ("Labels", 1, range(0)), ("Labels", 2, range(0))]
+    ("phase", "at", "left"),
+    [
+        ("Steps", 15, range(13, 25)),
+        ("Steps", 22, range(21, 25)),
+        ("Labels", 1, range(0)),
+        ("Labels", 2, range(0)),
+    ],
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(
     phase: str, at: int, left: range, dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path
 ) -> None:
-    """Killed after the checkpoint of step 12 and the validation of step 8; or while labels are solved."""
+    """Killed before the restart at step 16, or after it; or while labels are solved."""
     out = tmp_path / "summary"
     killed = by_itself(distill_until_killed, str(dataset.artefact.location), str(out), phase, at)
     killed.communicate()
@@ -237,6 +245,27 @@ def test_a_refreshed_warm_start_begins_half_way(dataset: Dataset, summary: Artef
     start = WarmStart.of(summary, dataset, items, config)
     half_way = (start.logits + initial_logits(dataset, config, items)) / 2
     np.testing.assert_allclose(first_logits(dataset, config, items, start), half_way, atol=1e-5)
+
+
+def test_steps_begin_anew_as_long_as_that_helps(dataset: Dataset, pool: Pool, tmp_path: Path) -> None:
+    """A restart whose steps find nothing better is the last one."""
+    config = replace(CONFIG, steps=8, validate_every=4, restarts=50, learning_rate=0.02, labels=Labels.OWN)
+    history = summarise(dataset, tmp_path / "summary", pool, config).table(HISTORY).to_pylist()
+    assert [row["step"] for row in history] == list(range(4, 4 * len(history) + 1, 4))
+    rounds = [history[:2], *([row] for row in history[2:])]
+    best = [max(row["nDCG@10"] for row in rows) for rows in rounds]
+    assert 1 < len(best) < 51
+    assert all(later > earlier for earlier, later in pairwise(best[:-1]))
+    assert best[-1] <= best[-2]
+
+
+def test_a_restart_is_half_way_to_other_users(dataset: Dataset, summary: Artefact) -> None:
+    rows, items = summary_matrix(summary), np.arange(80)
+    known = WarmStart.of(summary, dataset, items, CONFIG).logits
+    first, second = (2 * restarted_logits(dataset, CONFIG, items, rows, restart) - known for restart in (1, 2))
+    for cold, other in ((first, second), (second, initial_logits(dataset, CONFIG, items))):
+        assert cold.min() >= -1e-4 and cold.max() <= 1 + 1e-4  # means of users, and of other users each time
+        assert np.abs(cold - other).max() > 0.1
 
 
 def test_new_items_of_a_warm_start_begin_cold(dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path) -> None:

@@ -35,11 +35,20 @@ class UserBlock:
     """All items that the users ever touched. No negative is taken from them."""
 
     def metrics(
-        self, scores: Float[np.ndarray, "users items"], weights: Float[np.ndarray, " items"], seed: int
+        self,
+        scores: Float[np.ndarray, "users scored"],
+        weights: Float[np.ndarray, " items"],
+        seed: int,
+        *,
+        scored: Int[np.ndarray, " scored"] | None = None,
     ) -> BlockMetrics:
-        """Return the block's share of the metrics. This overwrites the scores of seen items."""
+        """Return the block's share of the metrics. This overwrites the scores of seen items.
+
+        `scored` are the items that have scores, ascending; the others come last. None means all items.
+        """
         negatives = sample_negatives(self.known, seed=seed, block=self.number)
-        return block_metrics(scores, seen=self.context, truth=self.truth, negatives=negatives, weights=weights)
+        seen, truth = self.context, self.truth
+        return block_metrics(scores, seen=seen, truth=truth, negatives=negatives, weights=weights, scored=scored)
 
 
 def user_blocks(histories: Histories, part: str, *, first: int = 0) -> list[UserBlock]:

@@ -21,6 +21,8 @@ from jaxtyping import Array, Float, Float32
 from infrec.pipeline.storage import Location
 
 _NAME = "checkpoint.npz"
+_NOTED = ("step", "lam", "restarts", "begun", "stale", "history")
+"""The fields of a state that are numbers, or rows of numbers."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,12 @@ class State:
     lam: float
     """The λ of the loss: the last one that validation chose."""
     best: Best | None = None
+    restarts: int = 0
+    """The number of times that the steps began anew from the best summary."""
+    begun: int = 0
+    """The step at which they last began."""
     stale: int = 0
-    """The number of validations since the best one."""
+    """The number of validations since the best one, or since the last restart."""
     history: tuple[Mapping[str, float | None], ...] = field(default=())
     """One row for each validation."""
 
@@ -55,7 +61,7 @@ class State:
         """Write the state. A reader sees either this state or the one before."""
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.optimiser)]
         arrays = {"logits": np.asarray(self.logits), **{f"optimiser-{i}": leaf for i, leaf in enumerate(leaves)}}
-        note: dict[str, Any] = {"step": self.step, "lam": self.lam, "stale": self.stale, "history": self.history}
+        note: dict[str, Any] = {name: getattr(self, name) for name in _NOTED}
         if self.best:
             arrays["best-summary"] = self.best.summary
             note["best"] = {name: getattr(self.best, name) for name in ("step", "lam", "label_exponent", "metrics")}
@@ -88,11 +94,8 @@ class State:
             if "best" in note:
                 best = Best(**note["best"], summary=arrays["best-summary"])
             return cls(
-                step=note["step"],
                 logits=jax.numpy.asarray(arrays["logits"]),
                 optimiser=jax.tree.unflatten(structure, saved),
-                lam=note["lam"],
                 best=best,
-                stale=note["stale"],
-                history=tuple(note["history"]),
+                **{name: note[name] for name in _NOTED} | {"history": tuple(note["history"])},
             )

@@ -43,7 +43,7 @@ class Labels(StrEnum):
 
 
 COVERED = 0.8
-LEAST_WEIGHTED, MOST_WEIGHTED = 4_000, 20_000
+LEAST_WEIGHTED, MOST_WEIGHTED = 4_000, 10_000
 
 
 class Schedule(StrEnum):
@@ -106,6 +106,11 @@ class DistillConfig:
     learning_rate: float = 0.04
     schedule: Schedule = Schedule.COSINE
     steps: int = 150
+    """The number of updates of the logits before the first restart."""
+    restarts: int = 0
+    """The greatest number of times that the steps begin anew, half as many each time, as long as the last ones found a
+    better summary. They begin half-way between the best summary and a cold start from other users: cosine annealing
+    with warm restarts (Loshchilov & Hutter, ICLR 2017), shrunk and perturbed as in `warm`."""
     batch: int = 1536
     """The number of users in a step. If the dataset has fewer, a step takes all of them."""
     accumulate: int = 1
@@ -132,14 +137,20 @@ class DistillConfig:
     def for_budget(cls, budget: int, **given: Any) -> Self:
         """Return the best settings found for such a budget on ML-1M, except for those that are `given`.
 
-        The fewer synthetic users there are, the more each of them has to change.
+        The fewer synthetic users there are, the more each of them has to change. If `steps` are given, there are so
+        many: without restarts, unless these are given as well.
         """
         least = max(bound for bound in _BY_BUDGET if bound <= max(budget, 1))
-        return cls(budget=budget, **{**_BY_BUDGET[least], **given})
+        counted = {"restarts": 0} if "steps" in given else {}
+        return cls(budget=budget, **{**_BY_BUDGET[least], **counted, **given})
 
     def for_items(self, items: int) -> Self:
         """Return the same config for a catalogue of so many items: with few items, fewer of them are drawn."""
         return replace(self, sampler=self.sampler.for_items(items))
+
+    def steps_after(self, restarts: int) -> int:
+        """Return the number of steps that follow this many restarts."""
+        return max(1, round(_WARM_STEPS * self.steps)) if restarts else self.steps
 
     def warm(self) -> Self:
         """Return the same config for a warm start from a summary of nearly the same log: fewer steps are enough.
@@ -148,13 +159,17 @@ class DistillConfig:
         better when they are shrunk and perturbed first (Ash and Adams, NeurIPS 2020, arXiv 1910.08475). Steps from the
         summary itself hardly learn new interactions, and the summary falls behind night by night.
         """
-        steps = max(1, round(_WARM_STEPS * self.steps))
-        return replace(self, steps=steps, validate_every=max(1, steps // _WARM_VALIDATIONS), refresh=_WARM_REFRESH)
+        steps = self.steps_after(1)
+        return replace(
+            self, steps=steps, validate_every=max(1, steps // _WARM_VALIDATIONS), refresh=WARM_REFRESH, restarts=0
+        )
 
     def __post_init__(self) -> None:
         for name, words in _AT_LEAST_ONE.items():
             if getattr(self, name) < 1:
                 raise InputError(f"The {words} must be at least 1, it is {getattr(self, name)}.", name)
+        if self.restarts < 0:
+            raise InputError(f"The number of restarts must be at least 0, it is {self.restarts}.", "restarts")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(
                 f"The learning rate must be positive and finite, it is {self.learning_rate:g}.", "learning_rate"
@@ -213,15 +228,15 @@ _AT_LEAST_ONE = {
 """Field → its name in a sentence, for the fields that must be at least 1."""
 
 _BY_BUDGET: dict[int, dict[str, Any]] = {
-    1: {"learning_rate": 0.15, "steps": 500, "drop": 0.3, "validate_every": 50},
-    30: {"learning_rate": 0.2, "steps": 300, "drop": 0.3, "validate_every": 50},
-    80: {"learning_rate": 0.15, "steps": 300, "drop": 0.3, "validate_every": 50},
+    1: {"learning_rate": 0.15, "steps": 500, "drop": 0.3, "validate_every": 50, "restarts": 6},
+    30: {"learning_rate": 0.2, "steps": 300, "drop": 0.3, "validate_every": 50, "restarts": 4},
+    80: {"learning_rate": 0.15, "steps": 300, "drop": 0.3, "validate_every": 50, "restarts": 2},
     150: {"learning_rate": 0.1, "steps": 200, "drop": 0.3},
     350: {},
 }
 """Budget → the settings that hold from that budget on, where they differ from the defaults."""
 
-_WARM_STEPS, _WARM_VALIDATIONS, _WARM_REFRESH = 0.5, 5, 0.5
+_WARM_STEPS, _WARM_VALIDATIONS, WARM_REFRESH = 0.5, 5, 0.5
 """A warm start's steps as a fraction of a cold start's, its number of validations, and its `refresh`.
 
 With a tenth of the steps at a third of the rate, a chain of nights falls behind summaries that are made from nothing

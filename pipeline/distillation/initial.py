@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float32, Int
 
 from infrec.kernels.landmarks import like_users_means
 from infrec.pipeline.data import Dataset
-from infrec.pipeline.distillation.config import COVERED, LEAST_WEIGHTED, MOST_WEIGHTED, DistillConfig, Labels
-from infrec.pipeline.distillation.warm_start import WarmStart
+from infrec.pipeline.distillation.config import (
+    COVERED,
+    LEAST_WEIGHTED,
+    MOST_WEIGHTED,
+    WARM_REFRESH,
+    DistillConfig,
+    Labels,
+)
+from infrec.pipeline.distillation.warm_start import WarmStart, logits_near
 from infrec.pipeline.models import check_dense
 from infrec.pipeline.storage import InputError
 
@@ -50,20 +59,22 @@ def random_users(dataset: Dataset, budget: int, *, seed: int) -> sp.csr_array:
 
 
 def initial_logits(
-    dataset: Dataset, config: DistillConfig, items: Int[np.ndarray, " weighted"]
+    dataset: Dataset, config: DistillConfig, items: Int[np.ndarray, " weighted"], *key: int
 ) -> Float32[np.ndarray, "budget weighted"]:
     """Return the first logits of a cold start, of `items`: for each synthetic user the mean of a group of like users.
 
     A group is the `config.start_from_groups` users whose train rows are most like that of a random user, by the cosine,
     without that user. So no row of the logits belongs to anybody. The groups are found among `_CANDIDATES` random
-    users, so that memory does not grow with the log. Groups of one user are the random users themselves.
+    users, so that memory does not grow with the log. Groups of one user are the random users themselves. The random
+    users depend on the seed and on `key`.
     """
+    random, users = np.random.default_rng([config.seed, *key]), dataset.num_training_users
     if config.start_from_groups == 1:
-        chosen: np.ndarray = random_users(dataset, config.budget, seed=config.seed)[:, items].toarray()
-        return chosen
-    users = dataset.num_training_users
+        chosen = dataset.training_rows(random.choice(users, config.budget, replace=False))
+        rows: np.ndarray = chosen[:, items].toarray()
+        return rows
     drawn = min(users, max(_CANDIDATES, 2 * config.budget))
-    candidates = dataset.training_rows(np.random.default_rng(config.seed).choice(users, drawn, replace=False))
+    candidates = dataset.training_rows(random.choice(users, drawn, replace=False))
     return like_users_means(candidates[:, items], config.budget, size=config.start_from_groups)
 
 
@@ -73,8 +84,27 @@ def first_logits(
     """Return the first logits of `items`: a cold start's, or those of `start`, moved towards them by `refresh`."""
     if start is None:
         return initial_logits(dataset, config, items)
-    begun = start.logits
-    if not config.refresh:
-        return begun
-    refreshed: np.ndarray = begun + np.float32(config.refresh) * (initial_logits(dataset, config, items) - begun)
-    return refreshed
+    return _refreshed(start.logits, config.refresh, lambda: initial_logits(dataset, config, items))
+
+
+def restarted_logits(
+    dataset: Dataset,
+    config: DistillConfig,
+    items: Int[np.ndarray, " weighted"],
+    summary: Float32[np.ndarray, "budget weighted"],
+    restart: int,
+) -> Float32[np.ndarray, "budget weighted"]:
+    """Return the logits of a restart: those of `summary`, moved half-way towards a cold start from other users."""
+    known = logits_near(summary, config.sampler.temperature)
+    return _refreshed(known, WARM_REFRESH, lambda: initial_logits(dataset, config, items, restart))
+
+
+def _refreshed(
+    known: Float32[np.ndarray, "budget weighted"],
+    part: float,
+    cold: Callable[[], Float32[np.ndarray, "budget weighted"]],
+) -> Float32[np.ndarray, "budget weighted"]:
+    if not part:
+        return known
+    moved: np.ndarray = known + np.float32(part) * (cold() - known)
+    return moved

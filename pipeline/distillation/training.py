@@ -26,7 +26,7 @@ from infrec.pipeline.cluster import OnValidation, Pool, Report, give_back_memory
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation.checkpoint import Best, State
 from infrec.pipeline.distillation.config import DistillConfig, Labels, Method, Schedule
-from infrec.pipeline.distillation.initial import check_budget, first_logits, weighted_items
+from infrec.pipeline.distillation.initial import check_budget, first_logits, restarted_logits, weighted_items
 from infrec.pipeline.distillation.labels import LabelSystem
 from infrec.pipeline.distillation.users import Coefficients, PartWorker, Users
 from infrec.pipeline.distillation.warm_start import WarmStart
@@ -75,10 +75,13 @@ def distill(
         # This is the derivative by S of λ₂ · mean row sum of S ÷ mean row sum of the train matrix
         cardinality = config.cardinality / (config.budget * max(dataset.mean_train_interactions, 1.0))
         first = state.step
-        while state.step < config.steps and state.stale < config.patience:
+        while not _ended(state, config) or _restarts(state, config):
+            if _ended(state, config):
+                state = _restarted(state, dataset, config, items, optimiser)
             state = _stepped(state, users, inner, optimiser, config, cardinality, report)
-            last = state.step == config.steps
-            validates = state.step % config.validate_every == 0 or last
+            done = state.step - state.begun
+            last = done == config.steps_after(state.restarts)
+            validates = done % config.validate_every == 0 or last
             if validates:
                 known, state = len(state.history), _validated(state, users, inner, config, solved)
                 for row in state.history[known:]:
@@ -112,6 +115,29 @@ def distill(
             summary = publish_labelled_summary(writer, dataset, rows, history=history, **described)
     give_back_memory()  # the table of a summary has a row for each of its entries
     return summary
+
+
+def _ended(state: State, config: DistillConfig) -> bool:
+    """Tell whether the steps since the last restart are all done, or have found nothing better for too long."""
+    return state.step - state.begun == config.steps_after(state.restarts) or state.stale >= config.patience
+
+
+def _restarts(state: State, config: DistillConfig) -> bool:
+    """Tell whether the steps begin anew once they have ended: as long as they found the best summary so far."""
+    return state.restarts < config.restarts and state.best is not None and state.best.step > state.begun
+
+
+def _restarted(
+    state: State,
+    dataset: Dataset,
+    config: DistillConfig,
+    items: Int[np.ndarray, " weighted"],
+    optimiser: optax.GradientTransformation,
+) -> State:
+    assert state.best
+    restarts = state.restarts + 1
+    logits = jnp.asarray(restarted_logits(dataset, config, items, state.best.summary, restarts))
+    return replace(state, restarts=restarts, begun=state.step, stale=0, logits=logits, optimiser=optimiser.init(logits))
 
 
 def _learning_rate(config: DistillConfig) -> Any:

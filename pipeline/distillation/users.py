@@ -180,9 +180,9 @@ class PartWorker:
                 scores = kernel @ model.dual
                 if model.labels is not None:
                     scores = scores @ model.labels
-                if self._items is not None and scores.shape[1] == len(self._items):
-                    scores = self._on_all_items(scores, self._items)
-                metrics.append(block.metrics(scores, self._weights, self._seed))
+                weighted_only = self._items is not None and scores.shape[1] == len(self._items)
+                scored = self._items if weighted_only else None
+                metrics.append(block.metrics(scores, self._weights, self._seed, scored=scored))
         give_back_memory()
         return judged
 
@@ -216,14 +216,6 @@ class PartWorker:
     def _weighted(self, users: sp.csr_array) -> sp.csr_array:
         """Return the users' rows (CSR) without the items that synthetic users do not weigh."""
         return users if self._items is None else users[:, self._items]
-
-    def _on_all_items(
-        self, scores: Float[np.ndarray, "users weighted"], weighted: Int[np.ndarray, " weighted"]
-    ) -> Float[np.ndarray, "users items"]:
-        """Return scores of all items. Those without a weight come last."""
-        full = np.full((len(scores), self._dataset.num_items), -np.inf, np.float32)
-        full[:, weighted] = scores
-        return full
 
     def _training_rows(self, part: int) -> TrainingRows | SharedRows:
         if part not in self._training:

@@ -20,6 +20,19 @@ _LEAST = 0.1
 """The least weight that counts, relative to the mean of its row. The logit of none would be −∞."""
 
 
+def logits_near(
+    weights: Float32[np.ndarray, "budget items"], temperature: float
+) -> Float32[np.ndarray, "budget items"]:
+    """Return the logits from which about these weights are drawn.
+
+    The sampler draws weights near e^(L/τ), up to a factor for each row. The median of each row is 0.
+    """
+    least = _LEAST * weights.mean(axis=1, keepdims=True)
+    logits: np.ndarray = np.float32(temperature) * np.log(np.maximum(weights, least))
+    logits -= np.median(logits, axis=1, keepdims=True)
+    return logits
+
+
 @dataclass(frozen=True)
 class WarmStart:
     """The logits that a warm start begins with."""
@@ -35,9 +48,8 @@ class WarmStart:
     ) -> Self:
         """Return the logits from which about the weights of `summary` are drawn, for the weighted items of `dataset`.
 
-        The sampler draws weights near e^(L/τ), up to a factor for each row. An item without a weight starts with a
-        logit of 0, which is the median of each row. Raises `InputError` if Distill-CF did not make the summary, or if
-        it has another budget, or item ids of another type.
+        An item without a weight starts with a logit of 0, which is the median of each row. Raises `InputError` if
+        Distill-CF did not make the summary, or if it has another budget, or item ids of another type.
         """
         method = summary.manifest.config["method"]
         if method != Method.DISTILL_CF:
@@ -57,9 +69,7 @@ class WarmStart:
         rows = labelled_rows(summary)
         weights = rows.weights.matrix if rows else summary_matrix(summary)
         weighed = known.take(pa.array(rows.items)) if rows else known
-        least = _LEAST * weights.mean(axis=1, keepdims=True)
-        before = np.float32(config.sampler.temperature) * np.log(np.maximum(weights, least))
-        before -= np.median(before, axis=1, keepdims=True)
+        before = logits_near(weights, config.sampler.temperature)
         position = pc.index_in(ids.take(pa.array(items)), value_set=weighed)
         found = position.is_valid().to_numpy(zero_copy_only=False)
         logits = np.zeros((budget, len(items)), np.float32)

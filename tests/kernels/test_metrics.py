@@ -73,6 +73,20 @@ def test_equal_a_loop_over_users(data: Data, cutoffs: tuple[int, ...]) -> None:
             assert found[name] == pytest.approx(value, rel=METRIC), name
 
 
+def test_only_some_items_have_scores(data: Data) -> None:
+    """The others count as −∞, and what a user wants of them is missed."""
+    scored = np.arange(1, ITEMS, 2)
+    others = np.setdiff1d(np.arange(ITEMS), scored)
+    enough = np.flatnonzero(np.diff(data.seen[:, scored].indptr) <= len(scored) - 3)  # three of them can be recommended
+    scores, seen, truth, known = (of[enough] for of in (data.scores, data.seen, data.truth, data.known))
+    sampled = {"negatives": sample_negatives(known, seed=SEED, block=0), "weights": data.weights, "cutoffs": (1, 3)}
+    found = block_metrics(scores[:, scored], seen=seen, truth=truth, scored=scored, **sampled)
+    scores[:, others] = -np.inf
+    expected = block_metrics(scores, seen=seen, truth=truth, **sampled)
+    assert combine([found]) == combine([expected])
+    assert np.isinf(found.positives).any() and np.isinf(found.negatives).any()
+
+
 def test_names_are_those_announced(data: Data) -> None:
     assert set(combine([data.block(slice(None))])) == set(METRICS)
 
