@@ -57,13 +57,14 @@ def export(
         matrix = interactions(weights, per_user=length, choice=choose or Choice.TOP, seed=seed)
         labels = None
     item_ids = source.table(ITEMS)["item_id"].combine_chunks()
-    target.write(file_content(matrix, item_ids, form, with_weights=not discrete, labels=labels))
+    content, rows = file_content(matrix, item_ids, form, with_weights=not discrete, labels=labels)
+    target.write(content)
     budget, seconds = matrix.shape[0], time.perf_counter() - started
     if as_json:
-        result = {"out": str(target), "format": form, "rows": matrix.nnz, "synthetic_users": budget}
+        result = {"out": str(target), "format": form, "rows": rows, "synthetic_users": budget}
         console.show_json({**result, "seconds": round(seconds, 2)})
         return
-    console.result(f"{target}: {matrix.nnz:,} rows for {budget:,} synthetic users ({seconds:.1f} s)")
+    console.result(f"{target}: {rows:,} rows for {budget:,} synthetic users ({seconds:.1f} s)")
 
 
 def _target(out: str, overwrite: bool) -> Location:

@@ -127,10 +127,11 @@ def test_labels_are_in_the_summary(labelled: Artefact, weights: np.ndarray, labe
     np.testing.assert_allclose(rows[:, others], weights[:, others], atol=0.02)
 
 
-def test_labels_go_along(labelled: Artefact, tmp_path: Path) -> None:
+def test_labels_go_along(labelled: Artefact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights, labels = summary_matrix(labelled), labels_of(labelled)
     assert labels is not None
     table = pq.read_table(exported(labelled, tmp_path / "summary.parquet"))
+    assert f"{len(table):,} rows for {BUDGET} synthetic users" in capsys.readouterr().out
     users, items = np.nonzero((weights != 0) | (labels != 0))
     assert table["synthetic_user"].to_pylist() == users.tolist()
     assert table["item_id"].to_pylist() == [f"i{item}" for item in items]
@@ -164,7 +165,7 @@ def test_recbole_gets_no_labels(labelled: Artefact, plain: Artefact, tmp_path: P
 
 def test_integers_stay_integers(weights: np.ndarray, tmp_path: Path) -> None:
     ids, matrix = pa.array(range(7000, 7000 + ITEMS)), sp.csr_array(weights)
-    content = {form: file_content(matrix, ids, form, with_weights=True) for form in ExportFormat}
+    content = {form: file_content(matrix, ids, form, with_weights=True)[0] for form in ExportFormat}
     (tmp_path / "npz").write_bytes(content[ExportFormat.NPZ])
     assert np.load(tmp_path / "npz")["item_ids"].tolist() == ids.to_pylist()
     assert pq.read_table(pa.BufferReader(content[ExportFormat.PARQUET])).schema.field("item_id").type == pa.int64()
@@ -292,5 +293,5 @@ def test_an_item_id_that_recbole_could_not_read(item: str) -> None:
     matrix = sp.csr_array(np.ones((1, 1), np.float32))
     with pytest.raises(InputError, match="which the format inter cannot say"):
         file_content(matrix, pa.array([item]), ExportFormat.INTER, with_weights=True)
-    content = file_content(matrix, pa.array([item]), ExportFormat.CSV, with_weights=False).to_pybytes().decode()
-    assert list(csv.reader(content.splitlines(keepends=True)))[1] == ["0", item]
+    content, rows = file_content(matrix, pa.array([item]), ExportFormat.CSV, with_weights=False)
+    assert list(csv.reader(content.to_pybytes().decode().splitlines(keepends=True)))[1:] == [["0", item]] and rows == 1

@@ -17,7 +17,7 @@ RESOURCES = Resources(cpus=2, memory=1000, disk=1000)
 
 
 def estimate(solver: Solver, *, memory: int, disk: int = 0, seconds: float = 1.0) -> Estimate:
-    return Estimate(solver, Plan("A fit", {"driver": memory}, disk=disk), 1e9, 1.0, seconds)
+    return Estimate(solver, Plan("A fit", {"driver": memory}, "take less", (), disk=disk), 1e9, 1.0, seconds)
 
 
 @pytest.mark.parametrize(

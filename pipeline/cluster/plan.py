@@ -26,12 +26,12 @@ class Plan:
     job: str
     parts: Mapping[str, int]
     """The bytes of each part of the peak, by the name of that part."""
+    remedy: str
+    """Advice for a plan that does not fit, besides the obvious advice."""
+    remedy_settings: tuple[str, ...]
+    """The settings that this advice is about."""
     disk: int = 0
     """Bytes of the files that the job has while it runs, besides those that it publishes."""
-    remedy: str = "fix λ and the exponents to save a copy"
-    """Advice for a plan that does not fit, besides the obvious advice."""
-    remedy_settings: tuple[str, ...] = ("lambdas", "exponents")
-    """The settings that this advice is about."""
 
     @property
     def peak(self) -> int:

@@ -74,5 +74,7 @@ def plan_summary(
             * (WORKER + max(_ACTOR_MATRICES * matrix + scores, STRIP_BYTES * strip if rank else 0) + shard)
             + histories,
         },
+        remedy="take fewer synthetic users, give weights to fewer items" if rank else "take fewer synthetic users",
+        remedy_settings=("budget", "weighted_items") if rank else ("budget",),
         disk=4 * interactions,
     )

@@ -86,6 +86,8 @@ def plan_item_system(*, items: int, interactions: int, weights: int, judged: int
             "score blocks": judging_threads(judged, items) * score_block(0, items),
             "driver": DRIVER + COPIES * INTERACTION * interactions,
         },
+        remedy="fix λ to save a copy, take a model that has no matrix of items × items",
+        remedy_settings=("lambdas", "model"),
     )
 
 

@@ -118,6 +118,8 @@ def plan_factorisation(*, users: int, items: int, interactions: int, factors: in
             "score blocks": judging_threads(judged, items) * (score_block(0, items) + systems),
             "driver": DRIVER + COPIES * INTERACTION * interactions,
         },
+        remedy="take fewer factors",
+        remedy_settings=("factors",),
     )
 
 

@@ -42,14 +42,15 @@ def file_content(
     *,
     with_weights: bool,
     labels: Float32[np.ndarray, "synthetic_users items"] | None = None,
-) -> pa.Buffer:
+) -> tuple[pa.Buffer, int]:
     """Return the bytes of a file that holds the matrix (CSR, synthetic users × items), and its labels if there are any.
 
-    The rows of the file are sorted by user, then as in the catalogue. Raises `InputError` if an item id cannot be
-    written to a tab-separated file.
+    The second result is the number of rows of the file; in the sparse format, of entries of the matrix. The rows are
+    sorted by user, then as in the catalogue. Raises `InputError` if an item id cannot be written to a tab-separated
+    file.
     """
     if form == ExportFormat.NPZ:
-        return _sparse_file(matrix, item_ids, labels)
+        return _sparse_file(matrix, item_ids, labels), matrix.nnz
     if form == ExportFormat.INTER:
         labels = None
     rows, columns = matrix.nonzero() if labels is None else np.nonzero((matrix.toarray() != 0) | (labels != 0))
@@ -59,12 +60,12 @@ def file_content(
     if labels is not None:
         table = table.append_column("label", pa.array(labels[rows, columns], pa.float32()))
     if form == ExportFormat.PARQUET:
-        return parquet_bytes(table)
+        return parquet_bytes(table), len(table)
     if form == ExportFormat.INTER:
-        return _atomic_file(table)
+        return _atomic_file(table), len(table)
     sink = pa.BufferOutputStream()
     pv.write_csv(table, sink)
-    return sink.getvalue()
+    return sink.getvalue(), len(table)
 
 
 def usual_length(summary: Artefact) -> int:

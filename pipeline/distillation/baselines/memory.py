@@ -57,4 +57,6 @@ def plan_comparison(*, users: int, items: int, interactions: int, rows: int, fit
             "driver": DRIVER + train + driver,
             f"{workers} actors": workers * (WORKER + actor),
         },
+        remedy="take fewer users",
+        remedy_settings=("budget",),
     )
