@@ -13,6 +13,7 @@ Source: Williams & Seeger, NeurIPS 2001. Rasmussen & Williams 2006, §8.3.1, des
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -66,7 +67,7 @@ class NormalEquations:
     def add(
         self,
         ntk: NTK,
-        users: KernelRows,
+        inputs: Iterable[KernelRows],
         interactions: sp.csr_array,
         landmarks: KernelRows,
         weights: Float32[np.ndarray, " users"] | None = None,
@@ -80,27 +81,32 @@ class NormalEquations:
 
         Args:
             ntk: the kernel K.
-            users: the rows of the users as the kernel sees them.
+            inputs: the rows of the users as the kernel sees them, once or more often. Each time counts as a user.
             interactions: X_b, the rows to be predicted, CSR users × items.
             landmarks: Z.
             weights: how much each user counts in A and R. None means that each counts once.
             targets_only: add to R alone. Where R is made in strips of items, one of them adds the users to the rest.
         """
-        kernel = kernel_block(ntk, users, landmarks)
-        if weights is not None:
-            # The root goes to both factors, so that A stays symmetric to the last bit
-            roots = np.sqrt(weights)[:, None]
-            kernel = kernel * roots
+        # The root goes to both factors, so that A stays symmetric to the last bit
+        roots = None if weights is None else np.sqrt(weights)[:, None]
+        summed = np.zeros((interactions.shape[0], len(landmarks.squares)), np.float32)
+        for users in inputs:
+            kernel = kernel_block(ntk, users, landmarks)
+            if roots is not None:
+                kernel = kernel * roots
+            summed += kernel
+            if not targets_only:
+                self._add_to_gram(kernel.astype(np.float64))
+                diagonal = np.asarray(ntk.diagonal(users.squares, items=users.rows.shape[1]), np.float64)
+                self.trace += float(diagonal.sum())
+                self.users += len(users.squares)
+        if roots is not None:
             interactions = sp.csr_array(interactions.multiply(roots))
-        add_transposed_product(interactions.T.tocsr(), kernel, self.targets)
-        if targets_only:
-            return
-        kernel = kernel.astype(np.float64)
+        add_transposed_product(interactions.T.tocsr(), summed, self.targets)
+
+    def _add_to_gram(self, kernel: Float64[np.ndarray, "users landmarks"]) -> None:
         with one_blas_thread:
             self.gram += kernel.T @ kernel
-        diagonal = np.asarray(ntk.diagonal(users.squares, items=users.rows.shape[1]), np.float64)
-        self.trace += float(diagonal.sum())
-        self.users += len(users.squares)
 
     def ridge(self, lam: float) -> float:
         """Return the ridge c = λ tr(K)/n, the same as in the exact ∞-AE of these users."""

@@ -13,6 +13,10 @@ _STRIP_BYTES = 8 << 20
 """The size of a strip of the dense factor. The sparse factor reads it in random order."""
 
 
+_FEW = 0.3
+"""The part of the rows below which it is faster to pick those that have entries."""
+
+
 def product(left: sp.csr_array, right: Float[np.ndarray, "inner columns"]) -> Float[np.ndarray, "rows columns"]:
     """Return left · right, dense, with contiguous rows. The dtype is that of NumPy's promotion of both."""
     result = np.empty((left.shape[0], right.shape[1]), np.result_type(left.dtype, right.dtype))
@@ -44,9 +48,19 @@ def transposed_product(
 def add_transposed_product(
     left: sp.csr_array, right: Float[np.ndarray, "inner columns"], total: Float[np.ndarray, "columns rows"]
 ) -> None:
-    """Add (left · right)ᵀ to `total`, in place. This needs no other matrix of that size."""
+    """Add (left · right)ᵀ to `total`, in place. This needs no other matrix of that size.
+
+    Where most rows of `left` have no entries, as items have that none of a few users has, only the others are added.
+    """
+    occupied = np.flatnonzero(np.diff(left.indptr))
+    few = len(occupied) < _FEW * left.shape[0]
+    left = left[occupied] if few else left
     for strip in _strips(right):
-        total[strip] += (left @ np.ascontiguousarray(right[:, strip])).T
+        added = (left @ np.ascontiguousarray(right[:, strip])).T
+        if few:
+            total[strip, occupied] += added
+        else:
+            total[strip] += added
 
 
 def chosen_entries(matrix: sp.csr_array, entries: Bool[np.ndarray, " entries"]) -> sp.csr_array:

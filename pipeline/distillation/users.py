@@ -206,9 +206,8 @@ class PartWorker:
             users = rows[np.arange(start, min(start + _REGRESSED, len(rows)))]
             targets = self._weighted(users) if strip is None else users[:, strip]
             weights, other = denoising.weights(users), strip is not None and strip.start > 0
-            for inputs in denoising.inputs(users, part, start):
-                seen = KernelRows.of(self._weighted(inputs))
-                share.add(ntk, seen, targets, support, weights, targets_only=other)
+            seen = (KernelRows.of(self._weighted(inputs)) for inputs in denoising.inputs(users, part, start))
+            share.add(ntk, seen, targets, support, weights, targets_only=other)
         share.targets = share.targets.astype(np.float32)
         give_back_memory()
         return share

@@ -183,7 +183,7 @@ class NormalEquationsWorker:
             _, train, held_out = self._shard
             users = train[cut.users][~held_out[cut.users]]
             seen = KernelRows.of(normalisation(users))
-            total.add(ntk, seen, users[:, strip], landmarks, targets_only=strip.start > 0)
+            total.add(ntk, [seen], users[:, strip], landmarks, targets_only=strip.start > 0)
         return replace(total, targets=total.targets.astype(np.float32))
 
     def _training(self, table: pa.Table) -> sp.csr_array:

@@ -12,9 +12,12 @@ from tests.matrices import taste_matrix
 
 
 @pytest.mark.parametrize("cache", [1, 1 << 20])
-def test_products_are_those_of_dense_matrices(cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("empty", [0, 60])
+def test_products_are_those_of_dense_matrices(cache: int, empty: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where most rows have no entries."""
     monkeypatch.setattr(sparse, "_STRIP_BYTES", cache)
     left = taste_matrix(70, 60, seed=0)
+    left = sp.csr_array(sp.vstack([left[:3], sp.csr_array((empty, 60), dtype=np.float32), left[3 : 70 - empty]]))
     right = np.random.default_rng(0).standard_normal((60, 300)).astype(np.float32)
     expected = left.toarray() @ right
     np.testing.assert_allclose(sparse.product(left, right), expected, rtol=1e-4, atol=1e-5)
