@@ -23,8 +23,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from jaxtyping import Float, Float32, Float64
 
-from infrec.kernels.kernel_matrix import KernelRows, kernel_block
-from infrec.kernels.ntk import NTK
+from infrec.kernels.kernel_matrix import KernelRows, LandmarkKernel
 from infrec.kernels.sparse import add_transposed_product
 from infrec.kernels.tiles import one_blas_thread
 
@@ -66,10 +65,9 @@ class NormalEquations:
 
     def add(
         self,
-        ntk: NTK,
+        kernel: LandmarkKernel,
         inputs: Iterable[KernelRows],
         interactions: sp.csr_array,
-        landmarks: KernelRows,
         weights: Float32[np.ndarray, " users"] | None = None,
         *,
         targets_only: bool = False,
@@ -80,33 +78,32 @@ class NormalEquations:
         float32, because only A is squared.
 
         Args:
-            ntk: the kernel K.
+            kernel: K(·, Z).
             inputs: the rows of the users as the kernel sees them, once or more often. Each time counts as a user.
             interactions: X_b, the rows to be predicted, CSR users × items.
-            landmarks: Z.
             weights: how much each user counts in A and R. None means that each counts once.
             targets_only: add to R alone. Where R is made in strips of items, one of them adds the users to the rest.
         """
         # The root goes to both factors, so that A stays symmetric to the last bit
         roots = None if weights is None else np.sqrt(weights)[:, None]
-        summed = np.zeros((interactions.shape[0], len(landmarks.squares)), np.float32)
+        summed = np.zeros((interactions.shape[0], kernel.landmarks), np.float32)
         for users in inputs:
-            kernel = kernel_block(ntk, users, landmarks)
+            block = kernel(users)
             if roots is not None:
-                kernel = kernel * roots
-            summed += kernel
+                block = block * roots
+            summed += block
             if not targets_only:
-                self._add_to_gram(kernel.astype(np.float64))
-                diagonal = np.asarray(ntk.diagonal(users.squares, items=users.rows.shape[1]), np.float64)
+                self._add_to_gram(block.astype(np.float64))
+                diagonal = np.asarray(kernel.ntk.diagonal(users.squares, items=users.rows.shape[1]), np.float64)
                 self.trace += float(diagonal.sum())
                 self.users += len(users.squares)
         if roots is not None:
             interactions = sp.csr_array(interactions.multiply(roots))
         add_transposed_product(interactions.T.tocsr(), summed, self.targets)
 
-    def _add_to_gram(self, kernel: Float64[np.ndarray, "users landmarks"]) -> None:
+    def _add_to_gram(self, block: Float64[np.ndarray, "users landmarks"]) -> None:
         with one_blas_thread:
-            self.gram += kernel.T @ kernel
+            self.gram += block.T @ block
 
     def ridge(self, lam: float) -> float:
         """Return the ridge c = λ tr(K)/n, the same as in the exact ∞-AE of these users."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from infrec.kernels.kernel_matrix import KernelRows, kernel_diagonal_block
+from infrec.kernels.kernel_matrix import KernelRows, LandmarkKernel, kernel_diagonal_block
 from infrec.kernels.landmarks import like_users_means
 from infrec.kernels.ntk import NTK
 from infrec.kernels.nystrom import LabelFactors, NormalEquations, NystromSystem
@@ -65,7 +65,7 @@ def test_users_count_by_their_weights() -> None:
     users, summary = taste_matrix(200, 60, seed=0), taste_matrix(30, 60, seed=1)
     weights = np.random.default_rng(2).uniform(0.1, 3, 200).astype(np.float32)
     equations = NormalEquations.empty(30, 60)
-    equations.add(NTK(), [KernelRows.of(users)], users, KernelRows.of(summary), weights)
+    equations.add(LandmarkKernel.of(NTK(), KernelRows.of(summary)), [KernelRows.of(users)], users, weights)
     across = ntk(users, summary.toarray())
     np.testing.assert_allclose(equations.gram, across.T @ (weights[:, None] * across), rtol=1e-5)
     np.testing.assert_allclose(equations.targets, across.T @ (weights[:, None] * users.toarray()), rtol=1e-4)
@@ -156,7 +156,7 @@ def test_labels_may_be_the_users_own(pool: Pool, tmp_path: Path) -> None:
 def test_labels_of_another_matrix_than_the_kernel() -> None:
     users, summary = taste_matrix(200, 60, seed=0), KernelRows.of(taste_matrix(30, 60, seed=1))
     equations = NormalEquations.empty(30, 60)
-    equations.add(NTK(), [KernelRows.of(users)], users, summary)
+    equations.add(LandmarkKernel.of(NTK(), summary), [KernelRows.of(users)], users)
     gram, targets = equations.gram.copy(), equations.targets.astype(np.float64)
     kernel = kernel_diagonal_block(NTK(), summary).astype(np.float64)
     matrix = kernel + 0.1 * np.eye(30)

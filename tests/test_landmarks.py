@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from infrec.kernels.kernel_matrix import KernelRows, kernel_block, kernel_diagonal_block
+from infrec.kernels.kernel_matrix import KernelRows, LandmarkKernel, kernel_block, kernel_diagonal_block
 from infrec.kernels.landmarks import cluster_means, rpcholesky
 from infrec.kernels.ntk import NTK
 from infrec.kernels.nystrom import NormalEquations, NystromSystem
@@ -23,7 +23,7 @@ def test_normal_equations_of_blocks_are_those_of_all_users() -> None:
     total = NormalEquations.empty(150, 80)
     for start, stop in ((0, 1), (1, 130), (130, 300)):
         share = NormalEquations.empty(150, 80)
-        share.add(NTK(), [KernelRows.of(users[start:stop])], users[start:stop], landmarks)
+        share.add(LandmarkKernel.of(NTK(), landmarks), [KernelRows.of(users[start:stop])], users[start:stop])
         total += share
     across = oracles.ntk_matrix(users.toarray(), landmarks.rows.toarray(), **NETWORK).astype(np.float64)
     np.testing.assert_allclose(total.gram, across.T @ across, rtol=1e-5)
@@ -37,9 +37,9 @@ def test_users_that_take_part_twice_count_twice() -> None:
     inputs = [KernelRows.of(rows) for rows in (users, taste_matrix(90, 80, seed=2))]
     weights = np.linspace(0.5, 2, 90, dtype=np.float32)
     at_once, apart = NormalEquations.empty(20, 80), NormalEquations.empty(20, 80)
-    at_once.add(NTK(), inputs, users, landmarks, weights)
+    at_once.add(LandmarkKernel.of(NTK(), landmarks), inputs, users, weights)
     for each in inputs:
-        apart.add(NTK(), [each], users, landmarks, weights)
+        apart.add(LandmarkKernel.of(NTK(), landmarks), [each], users, weights)
     np.testing.assert_allclose(at_once.targets, apart.targets, rtol=1e-5)
     np.testing.assert_array_equal(at_once.gram, apart.gram)
     assert (at_once.trace, at_once.users) == (apart.trace, 180)
@@ -52,7 +52,7 @@ def test_users_who_repeat_each_other_and_a_small_ridge_do_no_harm(lam: float) ->
     users = sp.csr_array(sp.vstack([once] * 3))
     landmarks = KernelRows.of(users[50:200])
     equations = NormalEquations.empty(150, 60)
-    equations.add(NTK(), [KernelRows.of(users)], users, landmarks)
+    equations.add(LandmarkKernel.of(NTK(), landmarks), [KernelRows.of(users)], users)
     ridge = equations.ridge(lam)
     system = NystromSystem.of(kernel_diagonal_block(NTK(), landmarks).astype(np.float64), equations)
     assert len(system.spectrum) == 100
@@ -67,7 +67,7 @@ def test_no_ridge_and_no_solution_is_not_finite() -> None:
     """Fewer users than landmarks: A has directions without anything in them."""
     users, landmarks = taste_matrix(3, 40, seed=0), KernelRows.of(taste_matrix(20, 40, seed=1))
     equations = NormalEquations.empty(20, 40)
-    equations.add(NTK(), [KernelRows.of(users)], users, landmarks)
+    equations.add(LandmarkKernel.of(NTK(), landmarks), [KernelRows.of(users)], users)
     system = NystromSystem.of(kernel_diagonal_block(NTK(), landmarks).astype(np.float64), equations)
     assert (system.spectrum >= 0).all()
     assert np.isfinite(system.dual(1.0)).all()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 from jaxtyping import Float, Float32, Int
 
-from infrec.kernels.kernel_matrix import KernelRows, kernel_block
+from infrec.kernels.kernel_matrix import KernelRows, LandmarkKernel
 from infrec.kernels.metrics import BlockMetrics, combine, propensity_weights
 from infrec.kernels.ntk import NTK
 from infrec.kernels.nystrom import NormalEquations
@@ -172,10 +172,10 @@ class PartWorker:
         models: Sequence[Coefficients],
     ) -> list[list[BlockMetrics]]:
         """Return the part's share of the validation metrics for every model, block by block."""
-        support = KernelRows.of(sp.csr_array(summary))
+        kernel_of = LandmarkKernel.of(ntk, KernelRows.of(sp.csr_array(summary)))
         judged: list[list[BlockMetrics]] = [[] for _ in models]
         for block in self.judged_blocks(part):
-            kernel = kernel_block(ntk, KernelRows.of(self._weighted(block.context)), support)
+            kernel = kernel_of(KernelRows.of(self._weighted(block.context)))
             for model, metrics in zip(models, judged, strict=True):
                 scores = kernel @ model.dual
                 if model.labels is not None:
@@ -199,7 +199,8 @@ class PartWorker:
         None means the weighted items. R is rounded to float32, the precision of the kernel values in it. The rest of
         the equations is in the share of the first strip.
         """
-        support, rows = KernelRows.of(sp.csr_array(summary)), self._training_rows(part)
+        kernel = LandmarkKernel.of(ntk, KernelRows.of(sp.csr_array(summary)))
+        rows = self._training_rows(part)
         items = summary.shape[1] if strip is None else strip.stop - strip.start
         share = NormalEquations.empty(len(summary), items)
         for start in range(0, len(rows), _REGRESSED):
@@ -207,7 +208,7 @@ class PartWorker:
             targets = self._weighted(users) if strip is None else users[:, strip]
             weights, other = denoising.weights(users), strip is not None and strip.start > 0
             seen = (KernelRows.of(self._weighted(inputs)) for inputs in denoising.inputs(users, part, start))
-            share.add(ntk, seen, targets, support, weights, targets_only=other)
+            share.add(kernel, seen, targets, weights, targets_only=other)
         share.targets = share.targets.astype(np.float32)
         give_back_memory()
         return share

@@ -11,7 +11,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 from jaxtyping import Int
 
-from infrec.kernels.kernel_matrix import KernelRows
+from infrec.kernels.kernel_matrix import KernelRows, LandmarkKernel
 from infrec.kernels.normalisation import DegreeNormalisation, Exponents
 from infrec.kernels.ntk import NTK
 from infrec.kernels.nystrom import NormalEquations
@@ -176,6 +176,7 @@ class NormalEquationsWorker:
         the first strip.
         """
         total = NormalEquations.empty(len(landmarks.squares), strip.stop - strip.start)
+        kernel = LandmarkKernel.of(ntk, landmarks)
         for cut in slices:
             if self._shard is None or self._shard[0] != cut.shard:
                 table = self._dataset.shard_table(cut.shard, ["held_out", "train"])
@@ -183,7 +184,7 @@ class NormalEquationsWorker:
             _, train, held_out = self._shard
             users = train[cut.users][~held_out[cut.users]]
             seen = KernelRows.of(normalisation(users))
-            total.add(ntk, [seen], users[:, strip], landmarks, targets_only=strip.start > 0)
+            total.add(kernel, [seen], users[:, strip], targets_only=strip.start > 0)
         return replace(total, targets=total.targets.astype(np.float32))
 
     def _training(self, table: pa.Table) -> sp.csr_array:
