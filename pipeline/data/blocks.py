@@ -17,8 +17,8 @@ USER_BLOCK = 512
 _LEAST_BLOCK = 32
 _BLOCK_ENTRIES = 1 << 26
 """The scores of a block: 256 MB. Where the catalogue is large, a block has fewer users."""
-_JUDGED_ENTRIES = 1 << 31
-"""The scores by which a candidate is judged: 10,000 users of 200,000 items. It takes a core some 20 seconds."""
+_JUDGED_ENTRIES = 1 << 30
+"""The scores by which a candidate is judged: 10,000 users of 100,000 items. They take a core some 10 seconds."""
 
 
 @dataclass(frozen=True)

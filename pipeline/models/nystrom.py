@@ -61,7 +61,7 @@ class NystromConfig:
     judged_users: int = 10_000
     """The number of validation users, drawn at random, that judge λ and exponents.
 
-    If there are fewer, all judge. With more than 200,000 items, fewer judge: see `judging_users`.
+    If there are fewer, all judge. With more than 100,000 items, fewer judge: see `judging_users`.
     """
     lambdas: tuple[float, ...] = NYSTROM_LAMBDAS
     exponents: tuple[Exponents, ...] = DEGREE_EXPONENTS
