@@ -13,6 +13,7 @@ from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import DistillConfig
 from infrec.pipeline.models import summary_matrix
 from infrec.pipeline.storage import Artefact, InputError, Kind
+from infrec.pipeline.study.space import with_parameters
 from tests.builders import taste_dataset
 from tests.sentence import assert_one_sentence
 
@@ -186,3 +187,11 @@ def test_a_summary_of_other_items_is_refused(
 def test_a_config_refuses_what_makes_no_sense(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         DistillConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_given_steps_have_no_restarts() -> None:
+    """Whoever says how many steps there are gets so many; the best settings of a small budget begin anew."""
+    assert DistillConfig.for_budget(10).restarts > DistillConfig.for_budget(500).restarts == 0
+    assert DistillConfig.for_budget(10, steps=40).restarts == 0
+    assert DistillConfig.for_budget(10, steps=40, restarts=2).restarts == 2
+    assert with_parameters(DistillConfig.for_budget(10), {"steps": 40}).restarts == 0

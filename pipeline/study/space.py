@@ -105,6 +105,8 @@ def with_parameters(config: DistillConfig, given: Mapping[str, Any]) -> DistillC
         raise InputError(f"The search space is out of range: {error}.") from error
     if "lambda" in names:
         names["lambdas"] = (names.pop("lambda"),)
+    if "steps" in names:
+        names["restarts"] = 0  # there are as many as are given: see `DistillConfig.for_budget`
     return replace(config, **names)
 
 
