@@ -248,9 +248,17 @@ def test_a_refreshed_warm_start_begins_half_way(dataset: Dataset, summary: Artef
 
 
 def test_steps_begin_anew_as_long_as_that_helps(dataset: Dataset, pool: Pool, tmp_path: Path) -> None:
-    """A restart whose steps find nothing better is the last one."""
+    """A restart whose steps find nothing better is the last one. The progress never exceeds its total."""
     config = replace(CONFIG, steps=8, validate_every=4, restarts=50, learning_rate=0.02, labels=Labels.OWN)
-    history = summarise(dataset, tmp_path / "summary", pool, config).table(HISTORY).to_pylist()
+    progress: list[tuple[int, int]] = []
+
+    def report(phase: str, done: int, total: int, detail: object = "") -> None:
+        if phase == "Steps":
+            progress.append((done, total))
+
+    history = summarise(dataset, tmp_path / "summary", pool, config, report=report).table(HISTORY).to_pylist()
+    assert progress[:9] == [*((step, 8) for step in range(1, 9)), (9, 12)]
+    assert progress[-1] == (history[-1]["step"], history[-1]["step"])
     assert [row["step"] for row in history] == list(range(4, 4 * len(history) + 1, 4))
     rounds = [history[:2], *([row] for row in history[2:])]
     best = [max(row["nDCG@10"] for row in rows) for rows in rounds]

@@ -15,6 +15,7 @@ from infrec.pipeline.data.dataset import Histories
 USER_BLOCK = 512
 """The greatest number of users in a block: it is enough for a GEMM at full rate."""
 _LEAST_BLOCK = 32
+"""The least number of users in a block."""
 _BLOCK_ENTRIES = 1 << 26
 """The scores of a block: 256 MB. Where the catalogue is large, a block has fewer users."""
 _JUDGED_ENTRIES = 1 << 30

@@ -43,7 +43,9 @@ class Labels(StrEnum):
 
 
 COVERED = 0.8
+"""The part of all interactions that the items with weights have."""
 LEAST_WEIGHTED, MOST_WEIGHTED = 4_000, 10_000
+"""The least and the greatest number of items with weights, whatever part of the interactions they have."""
 
 
 class Schedule(StrEnum):

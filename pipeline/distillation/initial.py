@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse as sp
@@ -52,7 +52,7 @@ def weighted_items(dataset: Dataset, config: DistillConfig) -> Int[np.ndarray, "
     return np.sort(popular[:number])
 
 
-def random_users(dataset: Dataset, budget: int, *, seed: int) -> sp.csr_array:
+def random_users(dataset: Dataset, budget: int, *, seed: int | Sequence[int]) -> sp.csr_array:
     """Return the train rows (budget × items) of users drawn at random without replacement."""
     chosen = np.random.default_rng(seed).choice(dataset.num_training_users, budget, replace=False)
     return dataset.training_rows(chosen)
@@ -68,13 +68,12 @@ def initial_logits(
     users, so that memory does not grow with the log. Groups of one user are the random users themselves. The random
     users depend on the seed and on `key`.
     """
-    random, users = np.random.default_rng([config.seed, *key]), dataset.num_training_users
+    seed = [config.seed, *key]
     if config.start_from_groups == 1:
-        chosen = dataset.training_rows(random.choice(users, config.budget, replace=False))
-        rows: np.ndarray = chosen[:, items].toarray()
-        return rows
-    drawn = min(users, max(_CANDIDATES, 2 * config.budget))
-    candidates = dataset.training_rows(random.choice(users, drawn, replace=False))
+        chosen: np.ndarray = random_users(dataset, config.budget, seed=seed)[:, items].toarray()
+        return chosen
+    drawn = min(dataset.num_training_users, max(_CANDIDATES, 2 * config.budget))
+    candidates = random_users(dataset, drawn, seed=seed)
     return like_users_means(candidates[:, items], config.budget, size=config.start_from_groups)
 
 
@@ -82,9 +81,10 @@ def first_logits(
     dataset: Dataset, config: DistillConfig, items: Int[np.ndarray, " weighted"], start: WarmStart | None
 ) -> Float32[np.ndarray, "budget weighted"]:
     """Return the first logits of `items`: a cold start's, or those of `start`, moved towards them by `refresh`."""
-    if start is None:
-        return initial_logits(dataset, config, items)
-    return _refreshed(start.logits, config.refresh, lambda: initial_logits(dataset, config, items))
+    if start is not None and not config.refresh:
+        return start.logits
+    cold = initial_logits(dataset, config, items)
+    return cold if start is None else _moved(start.logits, cold, config.refresh)
 
 
 def restarted_logits(
@@ -96,15 +96,11 @@ def restarted_logits(
 ) -> Float32[np.ndarray, "budget weighted"]:
     """Return the logits of a restart: those of `summary`, moved half-way towards a cold start from other users."""
     known = logits_near(summary, config.sampler.temperature)
-    return _refreshed(known, WARM_REFRESH, lambda: initial_logits(dataset, config, items, restart))
+    return _moved(known, initial_logits(dataset, config, items, restart), WARM_REFRESH)
 
 
-def _refreshed(
-    known: Float32[np.ndarray, "budget weighted"],
-    part: float,
-    cold: Callable[[], Float32[np.ndarray, "budget weighted"]],
+def _moved(
+    known: Float32[np.ndarray, "budget weighted"], cold: Float32[np.ndarray, "budget weighted"], part: float
 ) -> Float32[np.ndarray, "budget weighted"]:
-    if not part:
-        return known
-    moved: np.ndarray = known + np.float32(part) * (cold() - known)
+    moved: np.ndarray = known + np.float32(part) * (cold - known)
     return moved

@@ -176,7 +176,7 @@ def _stepped(
         raise _diverged("update", state.step, config)
     known = state.best.metrics[config.select] if state.best else None
     best = {} if known is None else {f"best {config.select}": known}
-    report("Steps", state.step + 1, config.steps, {"loss": loss, **best})
+    report("Steps", state.step + 1, state.begun + config.steps_after(state.restarts), {"loss": loss, **best})
     return replace(state, step=state.step + 1, logits=logits, optimiser=optimiser_state)
 
 
