@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32, Float64, Int
 
-from infrec.kernels.kernel_matrix import KernelRows, kernel_block, kernel_diagonal_block
+from infrec.kernels.kernel_matrix import KernelRows, LandmarkKernel, kernel_diagonal_block
 from infrec.kernels.landmarks import cluster_means, rpcholesky
 from infrec.kernels.normalisation import DegreeNormalisation
-from infrec.kernels.ntk import NTK
 from infrec.kernels.nystrom import NystromSystem
 from infrec.pipeline.cluster import Pool, Report, Workers, silent
 from infrec.pipeline.data import Dataset, UserBlock, judging_users
@@ -85,11 +84,14 @@ class _Solved:
     lam: float
     ridge: float
     """c."""
-    ntk: NTK
+    shrunk: Float64[np.ndarray, "landmarks rank"]
+    """`system.shrunk` for this ridge."""
     scale: float
     normalisation: DegreeNormalisation
     landmarks: KernelRows
     """Z, normalised."""
+    kernel: LandmarkKernel
+    """K(·, Z)."""
     system: NystromSystem
 
     @property
@@ -99,8 +101,8 @@ class _Solved:
 
     def scores(self, block: UserBlock) -> Float[np.ndarray, "users items"]:
         """Return the scores of K(x, Z) β for a block of users, without β: it is as large as PᵀR, which is there."""
-        kernel = kernel_block(self.ntk, KernelRows.of(self.normalisation(block.context)), self.landmarks)
-        scores: np.ndarray = (kernel @ self.system.shrunk(self.ridge)).astype(np.float32) @ self.system.targets
+        kernel = self.kernel(KernelRows.of(self.normalisation(block.context)))
+        scores: np.ndarray = kernel @ self.shrunk.astype(np.float32) @ self.system.targets
         return scores
 
     def duals(self) -> Iterator[Float32[np.ndarray, "landmarks items"]]:
@@ -156,7 +158,9 @@ def _for_all_lambdas(
     """Solve for every λ of the grid. The normal equations are made once, and decomposed once."""
     equations = sum_normal_equations(workers, dataset, config.ntk, normalisation, landmarks, report=report)
     system = NystromSystem.of(kernel_diagonal_block(config.ntk, landmarks).astype(np.float64), equations)
+    kernel = LandmarkKernel.of(config.ntk, landmarks)
     for lam in config.lambdas:
         ridge = equations.ridge(lam)
-        if np.isfinite(system.shrunk(ridge)).all():
-            yield _Solved(lam, ridge, config.ntk, scale, normalisation, landmarks, system)
+        shrunk = system.shrunk(ridge)
+        if np.isfinite(shrunk).all():
+            yield _Solved(lam, ridge, shrunk, scale, normalisation, landmarks, kernel, system)
