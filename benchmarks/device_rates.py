@@ -1,4 +1,4 @@
-"""What the device under JAX does by itself, for `benchmarks.gpu` to compare with: matrix products and copies."""
+"""Rates of the device under JAX by itself, which `benchmarks.gpu` compares with: matrix products and copies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUNS = 5
 SAMPLE = 64
 """Rows that are checked against the truth."""
 FP32_ERROR = 2e-5
-"""Of inner products: what float32 sums may lose, and TF32, which loses 3e-4, may not pass for."""
+"""The relative error that inner products with float32 sums may have. TF32, which loses 3e-4, may not pass for them."""
 
 _F32, _ALGORITHM = jnp.float32, jax.lax.DotAlgorithmPreset
 PRECISIONS: dict[str, tuple[Any, Any, Any]] = {
@@ -40,7 +40,7 @@ Checks = dict[str, bool]
 
 
 def environment() -> dict[str, Any]:
-    """Where and with what the figures were measured."""
+    """Return the place and the versions that the figures were measured with."""
     device, query = jax.devices()[0], ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     asked = device.platform == "gpu" and shutil.which(query[0])
     say(f"{device.device_kind} ({device.platform}), JAX {jax.__version__}")

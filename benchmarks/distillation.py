@@ -103,7 +103,7 @@ def _our_step(dataset: str) -> dict[str, Any]:
 
 
 def time_and_memory(scratch: Path) -> dict[str, Any]:
-    """From a running Ray session to a published summary of 500, shortened to what 99 % of full quality needs."""
+    """Distil 500 users in a running Ray session, in as few steps as 99 % of full quality needs, up to publication."""
     run = ("benchmarks.distillation", "--dataset", str(scratch / "ml-1m"), "--program")
     return {"runs": [in_subprocess(*run, "short") for _ in SEEDS], **in_subprocess(*run, "watched")}
 

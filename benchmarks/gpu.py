@@ -1,4 +1,4 @@
-"""What an accelerator makes of the kernels: Gram blocks, a distillation step and Cholesky against its own rates.
+"""Measures the kernels on an accelerator: Gram blocks, a distillation step and Cholesky against its own rates.
 
     python -m benchmarks.gpu [--small] [--out benchmarks/results/gpu.json]
 
@@ -52,8 +52,8 @@ from infrec.kernels.sparse import chosen_entries
 PROBES = 16
 """Right-hand sides that a factor is checked with."""
 RESIDUAL = 1e-3
-"""Of a system at λ = 1. Float32 leaves 8e-6 of one of 4,096 users, and more as systems grow; TF32 loses 5,000 times as
-much in each operation."""
+"""The largest residual of a system at λ = 1. Float32 leaves 8e-6 of one of 4,096 users, and more as systems grow;
+TF32 loses 5,000 times as much in each operation."""
 MEAN_INTERACTIONS = 100
 STEP_LAMBDA = 0.01
 DEGREE_NORMALISED = Exponents(user=0.4, item=0.25)
@@ -78,7 +78,7 @@ class Sizes:
     """Users of a batch, items."""
     cholesky: tuple[int, ...]
     items: int
-    """Of the users whose kernel matrix is factored."""
+    """The catalogue of the users whose kernel matrix is factored."""
 
 
 FULL = Sizes(

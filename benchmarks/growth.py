@@ -100,7 +100,7 @@ def _landmarks(dataset: str, budget: int) -> dict[str, Any]:
 
 
 def _watched(dataset: str, kind: Any, planned: Callable[[Any], Any], make: Callable[..., Any]) -> dict[str, Any]:
-    """What a job takes in a running session."""
+    """Measure the time and the peak memory of a job in a running session."""
     from infrec.pipeline.cluster import Pool, ray_session
     from infrec.pipeline.data import Dataset
     from infrec.pipeline.storage import ArtefactWriter
@@ -124,7 +124,7 @@ _PROGRAMS: dict[str, Callable[..., dict[str, Any]]] = {"distill-cf": _distil, "n
 
 
 class _Line(NamedTuple):
-    """What was measured of one program as something was doubled, and what its plan had said, where it says it."""
+    """Times and peaks of one program as something was doubled, with the peaks of its plan if it has one."""
 
     name: str
     sizes: Sequence[int]

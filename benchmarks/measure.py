@@ -1,4 +1,4 @@
-"""What the benchmarks share: peak memory of a process tree, and where a figure was measured."""
+"""The benchmarks share this: the peak memory of a process tree, and where a figure was measured."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Peak:
     baseline: int
     """When the measurement began."""
     rays_own: int
-    """Of this, what Ray's own processes had: what neither runs the job nor its workers."""
+    """The part of it that Ray's own processes had, which run neither the job nor its workers."""
     highest: int
 
     @property
@@ -83,7 +83,7 @@ def _is_of_the_job(process: psutil.Process) -> bool:
 
 
 def environment() -> dict[str, Any]:
-    """Where and with what a figure was measured."""
+    """Return the place and the versions that a figure was measured with."""
     packages = ("ray", "jax", "numpy", "scipy", "pyarrow")
     return {
         "date": date.today().isoformat(),

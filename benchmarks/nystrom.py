@@ -97,7 +97,7 @@ def _large(dataset: str | None, scratch: Path) -> dict[str, Any]:
 
 
 def large_dataset(scratch: Path) -> str:
-    """Of Netflix's size, generated and ingested."""
+    """Generate and ingest a log of Netflix's size."""
     from infrec.pipeline.cluster import ray_session
     from infrec.pipeline.data import GenerateConfig, generate_log
     from infrec.pipeline.ingest import IngestConfig, ingest
@@ -189,7 +189,7 @@ def _fit(
 
 
 def _reached(report: dict[str, Any]) -> bool:
-    """Whether the goals are."""
+    """Return whether the goals are reached."""
     small, large = report["ml-1m"], report["large"]["fits"]
     paper = [run for run in small if run["normalize"] == "none" and run["sampling"] == "k-means"]
     popularity, *ours = large

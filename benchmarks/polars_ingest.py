@@ -1,4 +1,4 @@
-"""What `infrec ingest` is compared with: one process of polars that makes user histories of the same log.
+"""`infrec ingest` is compared with this: one process of polars that makes user histories of the same log.
 
     python -m benchmarks.polars_ingest LOG OUT
 

@@ -122,7 +122,7 @@ def _summary(scratch: Path, data: Any, pool: Any) -> str:
 
 
 def _product_rate(pool: Any) -> float:
-    """Of all actors at once."""
+    """Return the rate of all actors at once."""
     from infrec.pipeline.data import USER_BLOCK
 
     with pool.workers(ProductWorker, USER_BLOCK) as workers:

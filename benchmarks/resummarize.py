@@ -39,7 +39,8 @@ NIGHTS, GARBAGE_AFTER = 14, 7
 BUDGET, STEPS = 200, 100
 METRIC = "nDCG@10"
 SAME = 0.995
-"""Of the cold run's best validation: its last half percent is the luck of the best of many."""
+"""The part of the cold run's best validation that counts as the same. The last half percent is the luck of the best of
+many."""
 KILLS = 30
 
 

@@ -65,12 +65,12 @@ _FIGURES = {"ml-1m": _ml_1m, "wide": _wide, "limit": _limit}
 
 
 def made(out: str, **of: Any) -> str:
-    """A dataset at `out`: of a synthetic log of such a shape, or of `logs`. In a process of its own, as fits are."""
+    """Make a dataset at `out` of a synthetic log of such a shape, or of `logs`, in a process of its own."""
     return str(in_subprocess("benchmarks.solvers", "--run", json.dumps({"dataset": out, "make": of}))["dataset"])
 
 
 def fitted(**run: Any) -> dict[str, Any]:
-    """What a fit took, and an evaluation: see `_run`."""
+    """Fit and evaluate in a process of its own: see `_run`."""
     return in_subprocess("benchmarks.solvers", "--run", json.dumps(run))
 
 

@@ -27,7 +27,7 @@ BUDGETS = "10,20,40,100,200,500,1600"
 NOISE = "0.1,0.3,0.5"
 NOISE_BUDGET = "200"
 OVERHEAD = {"budgets": (40,), "seeds": 1}
-"""Of all methods: trials from 3 to 50 seconds."""
+"""A sweep of all methods, whose trials take from 3 to 50 seconds."""
 
 
 def main() -> None:

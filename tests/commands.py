@@ -57,7 +57,7 @@ def spans(page: Path) -> Iterator[str]:
 
 
 def elsewhere(words: list[str]) -> bool:
-    """Whether a command wants a cluster or a store that tests do not have."""
+    """Return whether a command wants a cluster or a store that tests do not have."""
     return words[:2] == ["infrec", "submit"] or any(word.startswith(("s3://", "gs://")) for word in words)
 
 

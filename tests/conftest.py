@@ -1,4 +1,4 @@
-"""What tests share: one small local Ray for the whole run, and the real logs where they are at hand."""
+"""Tests share one small local Ray for the whole run, and the real logs if they are at hand."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _try(body: str, names: dict[str, object], page: str) -> None:
 
 
 def _printed(words: list[str]) -> str:
-    """Of a command that refuses: its sentence. The directory is called /home/you."""
+    """Return the output of a command, or its sentence if it refuses. The directory is called /home/you."""
     assert words[0] == "infrec"
     out, error = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(error):

@@ -56,7 +56,7 @@ def naive_ingest(rows: Sequence[Row], config: IngestConfig) -> NaiveDataset:
 
 
 def as_naive(dataset: Dataset, *, sorted_users: bool = True) -> NaiveDataset:
-    """What the pipeline made, in the same form."""
+    """Return a dataset of the pipeline in the same form."""
     ids = dataset.items()["item_id"].to_pylist()
     result = NaiveDataset(items=ids, dropped=Counter(dataset.manifest.counts.get("dropped", {})))
     for shard in (dataset.shard(index) for index in range(dataset.num_shards)):

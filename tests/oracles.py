@@ -137,7 +137,7 @@ def user_metrics(scores: np.ndarray, seen: set[int], truth: set[int], weights: n
 
 
 def area_under_curve(positives: np.ndarray, negatives: np.ndarray) -> float:
-    """Of all pairs, how many have the positive before the negative; a tie is half a pair."""
+    """Return the fraction of pairs that have the positive before the negative; a tie is half a pair."""
     difference = np.subtract.outer(np.asarray(positives), np.asarray(negatives))
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 

@@ -1,4 +1,4 @@
-"""What a sweep has made, without its seconds; and findings that no sweep made: a table of trials from a formula."""
+"""Results of a sweep without its seconds, and findings that no sweep made: a table of trials from a formula."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of bad logs and options on the command line, and what a run that fails leaves behind."""
+"""Bad logs and options are refused in a sentence, and a run that fails leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `deploy/` and `cluster.yaml` say is what Ray's launcher, KubeRay and the command line accept, and agrees."""
+"""Ray's launcher, KubeRay and the command line accept `deploy/` and `cluster.yaml`, and these agree with each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Distill-CF is compared with: every method makes a summary that is what its name says."""
+"""Distill-CF is compared with other methods. Each makes the summary that its name says."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def summary(dataset: Dataset, pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
-    """Of a run that nothing happened to."""
+    """The summary of a run that nothing happened to."""
     return summarise(dataset, tmp_path_factory.mktemp("distillation") / "summary", pool)
 
 
@@ -177,7 +177,7 @@ def distill_until_killed(dataset: str, out: str, in_phase: str, at: int) -> None
 def test_a_full_disk_leaves_the_last_good_checkpoint(
     dataset: Dataset, summary: Artefact, pool: Pool, tmp_path: Path
 ) -> None:
-    """From step 6 on no file of this process may grow beyond a kilobyte: the checkpoint of step 8 cannot be written."""
+    """No file may grow beyond a kilobyte after step 6, so this process cannot write the checkpoint of step 8."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(phase: str, done: int, total: int, detail: str = "") -> None:

@@ -64,7 +64,7 @@ def test_every_job_has_a_page_and_every_page_is_in_the_index() -> None:
 
 
 def test_examples_print_what_the_pages_show(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where they are meant to print something else now: `python -m tests.examples`."""
+    """After a change of what they print, `python -m tests.examples` writes it into the pages."""
     monkeypatch.chdir(tmp_path)
     run = 0
     for page, command, shown, printed in examples():

@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on_where_it_stopped(
 def test_a_full_disk_publishes_nothing_and_keeps_what_is_finished(
     log: str, undisturbed: str, tmp_path: Path, phase: str
 ) -> None:
-    """From the first report of a pass on no worker may write a file beyond a kilobyte."""
+    """No worker may write a file beyond a kilobyte after the first report of a pass."""
     limited: dict[psutil.Process, tuple[int, int]] = {}
 
     def fill(current: str, done: int, total: int) -> None:

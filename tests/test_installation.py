@@ -1,4 +1,4 @@
-"""What is installed, and what importing it does: one name at the top level, and nothing else anywhere."""
+"""One name is installed at the top level, and nothing else anywhere. To import it changes nothing."""
 
 from __future__ import annotations
 

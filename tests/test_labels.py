@@ -75,7 +75,7 @@ def test_users_count_by_their_weights() -> None:
 def test_solved_labels_are_those_of_the_dense_formula(
     weighted: int, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the rank that validation chose: the regression's coefficients in the metric of its error, cut to that rank."""
+    """They are the coefficients of the regression, cut in the metric of its error to the rank that validation chose."""
     monkeypatch.setattr(labels_module, "_STEPS", (0.01,))
     dataset = taste_dataset(tmp_path / "data", 150, 50, seed=0, shards=1)
     summary = published(dataset, tmp_path / "summary", pool, weighted_items=weighted)

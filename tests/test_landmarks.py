@@ -94,7 +94,7 @@ def test_rpcholesky_finds_users_of_every_kind() -> None:
 
 
 def test_rpcholesky_prefers_those_that_repeat_nobody() -> None:
-    """Of 300 users, 260 have the same history: the 40 others are all worth choosing, and one of the 260."""
+    """260 of 300 users have the same history: the 40 others are all worth choosing, and one of the 260."""
     others = taste_matrix(40, 60, seed=2)
     same = sp.csr_array(sp.vstack([taste_matrix(1, 60, seed=4)] * 260))
     users = sp.csr_array(sp.vstack([same, others]))

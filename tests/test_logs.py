@@ -1,4 +1,4 @@
-"""What is accepted as a log: every format, layout of files, and mixture of types that go together."""
+"""Logs of every format, every layout of files, and every mixture of types that go together are accepted."""
 
 from __future__ import annotations
 

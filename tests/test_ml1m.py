@@ -68,7 +68,7 @@ def test_ease_is_tuned_as_hard(ml1m: Dataset, tmp_path: Path, workers: Pool) -> 
 def test_summaries_of_real_users(
     method: Method, expected: float, within: float, ml1m: Dataset, tmp_path: Path, workers: Pool
 ) -> None:
-    """What a distilled summary of 500 users has to be better than."""
+    """A distilled summary of 500 users has to be better than these."""
     writer = ArtefactWriter(tmp_path / "summary", Kind.SUMMARY, purpose={})
     summary = summarise(ml1m, writer, BaselineConfig(method=method, budget=500), workers)
     assert evaluate(str(summary.location), ml1m, workers).metrics["nDCG@10"] == pytest.approx(expected, abs=within)

@@ -1,4 +1,4 @@
-"""What changed in the files of a log."""
+"""Changes in the files of a log are found."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_false_items_are_uniform_among_the_untouched(tmp_path: Path, perturbed: 
 
 
 def test_histories_that_leave_no_room(tmp_path: Path, perturbed: Perturb) -> None:
-    """Of nearly all items, of all, of one and of none."""
+    """Users may have nearly all items, all, one or none."""
     train = np.zeros((4, 10), np.float32)
     train[0, :9] = train[1] = train[2, 4] = 1
     nothing = sp.csr_array((4, 10), dtype=np.float32)

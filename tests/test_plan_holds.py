@@ -1,4 +1,4 @@
-"""What a job's plan says of memory is what the job then takes: proportional set sizes, to a quarter."""
+"""A job takes the memory that its plan says, to a quarter. Memory is the sum of proportional set sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is chosen, and what makes an estimate grow."""
+"""The planner chooses a solver, and its estimates grow with the data."""
 
 from __future__ import annotations
 

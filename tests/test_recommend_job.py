@@ -191,7 +191,7 @@ def test_a_killed_run_goes_on_with_the_histories_that_it_gathered(model: str, tm
 
 
 def recommend_until_killed(model: str, log: str, out: str) -> None:
-    """What the child process of the test above does."""
+    """Recommend in a child process, which the test above ends half-way."""
 
     def kill(phase: str, done: int, total: int, detail: str = "") -> None:
         if phase == "Users" and done > total / 2:

@@ -156,7 +156,7 @@ def only(names: list[str]) -> pytest.MarkDecorator:
 
 
 def test_scores_are_those_of_the_dense_oracle(fitted: Fitted) -> None:
-    """Of training users, of held-out users and of one without any history; read back from the artefact."""
+    """Scores of training users, of held-out users and of one without any history, by the model as it was published."""
     context = fitted.histories.context("test")[:40]
     assert context[[0]].nnz == 0
     scores = fitted.model.scores(context)
@@ -206,7 +206,7 @@ def test_recommends_unseen_items_best_first(fitted: Fitted, tmp_path: Path, pool
 
 @only(CLOSED_FORM)
 def test_every_candidate_is_judged_as_by_the_oracle_and_the_best_is_kept(fitted: Fitted) -> None:
-    """Where the users that judge were held out as well as where their own rows were trained on."""
+    """The users that judge may be held out, or their own rows may have been trained on."""
     trials = fitted.artefact.table(VALIDATION).to_pylist()
     context, truth = fitted.histories.train, fitted.histories.validation.toarray()
     assert len(trials) > 1

@@ -89,7 +89,7 @@ PHASES = {
     "distill-cf": ("Steps",),
     "sweep": ("Trials",),
 }
-"""Where a node is lost: in Ray Data and in tasks, twice under actors, and under Tune."""
+"""A node is lost in each of these phases: in Ray Data and in tasks, twice under actors, and under Tune."""
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def others(inputs: Path, folder: Path) -> Iterator[dict[str, Future[str]]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(inputs: Path, folder: Path, others: object) -> dict[str, Artefact]:
-    """From two actors that nothing happens to."""
+    """The artefacts of two actors that nothing happens to."""
     return {job: JOBS[job](inputs, folder / job, pool, silent) for job, pool in _with_pools(JOBS)}
 
 
@@ -134,7 +134,7 @@ def one_core(folder: Path, undisturbed: object, others: dict[str, Future[str]]) 
 
 @pytest.fixture(scope="module")
 def lost(folder: Path, undisturbed: object, others: dict[str, Future[str]]) -> tuple[Path, dict[str, list[str]]]:
-    """Where failing nodes have done it; job → the phases in which it lost one."""
+    """The folder that failing nodes have filled; job → the phases in which it lost one."""
     return folder / "failing nodes", json.loads(others["failing nodes"].result())
 
 

@@ -98,7 +98,7 @@ class Head:
         return self.begin(*infrec, *arguments, RAY_ADDRESS=NOBODY, **environment)  # which --address overrides
 
     def job(self, submission_id: str) -> dict[str, object]:
-        """What the cluster says of a job."""
+        """Return the details of a job as the cluster has them."""
         return self._get(f"/api/jobs/{submission_id}").json()
 
     def resource(self, name: str) -> float:

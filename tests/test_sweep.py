@@ -169,7 +169,7 @@ def test_what_fails_is_reported_and_the_others_go_on(
 
 
 def _unfinished(out: Path, dataset: Dataset, config: SweepConfig) -> Location:
-    """Where a sweep from the command line with this config works, as if it had just begun."""
+    """Return the folder in which a sweep from the command line with this config works, as if it had just begun."""
     purpose = {"dataset": dataset.manifest.fingerprint(), **config.described}
     return ArtefactWriter(out, Kind.SWEEP, purpose=purpose).work
 

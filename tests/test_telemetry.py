@@ -1,4 +1,4 @@
-"""What a run tells machines: Ray's metrics as Prometheus reads them, and JSON objects on stderr."""
+"""A run tells machines its progress: Ray's metrics as Prometheus reads them, and JSON objects on stderr."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_log_format_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_environment_says_it_as_well() -> None:
-    """As in a container; with the real stderr of a process."""
+    """A container has it in its environment. This is the real stderr of a process."""
     run = subprocess.run(
         [sys.executable, "-m", "jobs", "plan", "nowhere"],
         cwd=REPOSITORY,

@@ -27,7 +27,7 @@ from tests.patience import PATIENCE_SECONDS
 CONFIG = {"lambdas": (1.0, 5.0), "exponents": NONE}
 SECOND = "Tiles (p=0 q=0 λ=5)"
 TILES = 10 + 10 + 6 + 10
-"""Of four tile rows: K, L, W below the diagonal, the inverse."""
+"""The number of tiles of four tile rows: K, L, W below the diagonal, the inverse."""
 
 
 @pytest.fixture(scope="module")

@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 ENTRYWISE = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-13}
-"""Of each entry, relative to itself: for formulas without cancellation."""
+"""The error of each entry, relative to itself, for formulas without cancellation."""
 GRADIENT = {np.dtype(np.float32): 5e-3, np.dtype(np.float64): 1e-6}
-"""Of a gradient, relative to its largest entry, where rounding decides on which side of a kink it is."""
+"""The error of a gradient, relative to its largest entry, where rounding decides on which side of a kink it is."""
 FINITE_DIFFERENCE = 1e-6
-"""Of a gradient against central differences with steps of 1e-5 in float64, relative to its largest entry."""
+"""The error of a gradient against central differences with steps of 1e-5 in float64, relative to its largest entry."""
 ROUND_OFFS = 32
-"""Of a linear system's solution, relative to its norm, in condition numbers times the dtype's round-off."""
+"""The error of the solution of a linear system, relative to its norm, in condition numbers times the dtype's
+round-off."""
 ANOTHER_PROCESSOR = 0.02
-"""Of a metric, relative to itself, on another kind of processor, which rounds otherwise: README.md promises it. Models
-that are solved in closed form differ by far less; what is learned in many steps comes near to it on small data."""
+"""The difference of a metric on another kind of processor, relative to itself. README.md promises it. Models that are
+solved in closed form differ by far less; what is learned in many steps comes near to it on small data."""
 METRIC = 1e-10
-"""Of sums in float64 that are taken in another order."""
+"""The error of sums in float64 that are taken in another order, relative to themselves."""
 
 
 def assert_entries_close(actual: np.ndarray, expected: np.ndarray) -> None:

@@ -23,7 +23,7 @@ def inner_step(sampler: Sampler, ntk: NTK = NTK()) -> InnerStep:  # noqa: B008 (
 
 
 def random_loss() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of some users: a kernel with the summary that is held fixed, and dS and dP."""
+    """Return a kernel of some users with the summary, held fixed, and dS and dP."""
     rng = np.random.default_rng(1)
     shapes = (USERS, BUDGET), (BUDGET, ITEMS), (USERS, ITEMS)
     kernel, d_summary, d_scores = (rng.normal(size=shape).astype(np.float32) for shape in shapes)

@@ -57,7 +57,7 @@ class Block:
 def test_loss_and_gradients_by_hand(
     factors: type, tolerance: float, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of factors that are rounded, too: those of the exact formula up to the rounding."""
+    """Those of rounded factors are those of the exact formula up to the rounding."""
     with jax.enable_x64(factors == jnp.float64):
         block = Block(np.float64 if factors == jnp.float64 else np.float32)
         loss, expected = block.expected()

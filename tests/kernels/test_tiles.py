@@ -192,7 +192,7 @@ def _digest_on(cores: set[int]) -> str:
 
 
 def digest() -> str:
-    """What the solver's results look like on this process's cores."""
+    """Return a digest of the solver's results on the cores of this process."""
     import scipy.sparse as sp
 
     from infrec.kernels import dual
