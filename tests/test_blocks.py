@@ -16,8 +16,8 @@ def metrics_in_blocks(dataset: Dataset) -> tuple[list[int], dict[str, float]]:
     """The sizes of the blocks, and what random scores are worth."""
     histories, counts = dataset.histories(), dataset.items()["train_count"].to_numpy()
     scores = np.random.default_rng(0).random((len(histories), dataset.num_items), np.float32)
-    found = user_blocks(histories, "test")
-    judged = combine(block.metrics(scores[block.rows], propensity_weights(counts), seed=0) for block in found)
+    found = user_blocks(histories, "test", seed=0)
+    judged = combine(block.metrics(scores[block.rows], propensity_weights(counts)) for block in found)
     return [len(block.rows) for block in found], judged
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,8 +27,8 @@ _JUDGED_ENTRIES = 1 << 30
 class UserBlock:
     """Up to `block_users` users that have something to predict."""
 
-    number: int
-    """The block's position in the dataset. It keys the sampled negatives."""
+    key: tuple[int, int]
+    """A seed and the block's position in the dataset: the key of the sampled negatives."""
     rows: Int[np.ndarray, " users"]
     """The users' rows in the histories."""
     context: sp.csr_array
@@ -35,11 +36,16 @@ class UserBlock:
     known: sp.csr_array
     """All items that the users ever touched. No negative is taken from them."""
 
+    @cached_property
+    def negatives(self) -> Int[np.ndarray, "users negatives"]:
+        """The sampled negatives of the users, the same for every model that the block judges."""
+        seed, position = self.key
+        return sample_negatives(self.known, seed=seed, block=position)
+
     def metrics(
         self,
         scores: Float[np.ndarray, "users scored"],
         weights: Float[np.ndarray, " items"],
-        seed: int,
         *,
         scored: Int[np.ndarray, " scored"] | None = None,
     ) -> BlockMetrics:
@@ -47,15 +53,15 @@ class UserBlock:
 
         `scored` are the items that have scores, ascending; the others come last. None means all items.
         """
-        negatives = sample_negatives(self.known, seed=seed, block=self.number)
-        seen, truth = self.context, self.truth
-        return block_metrics(scores, seen=seen, truth=truth, negatives=negatives, weights=weights, scored=scored)
+        return block_metrics(
+            scores, seen=self.context, truth=self.truth, negatives=self.negatives, weights=weights, scored=scored
+        )
 
 
-def user_blocks(histories: Histories, part: str, *, first: int = 0) -> list[UserBlock]:
+def user_blocks(histories: Histories, part: str, *, seed: int, first: int = 0) -> list[UserBlock]:
     """Return blocks of the users that have something to predict in `part` ("validation" or "test").
 
-    The users keep their order. The blocks are numbered from `first`.
+    The users keep their order. The blocks are numbered from `first`. `seed` is that of the sampled negatives.
     """
     context, truth = histories.context(part), histories.truth(part)
     known = sp.csr_array(histories.train + histories.validation + histories.test)
@@ -63,7 +69,8 @@ def user_blocks(histories: Histories, part: str, *, first: int = 0) -> list[User
     size = block_users(context.shape[1])
     chunks = [users[start : start + size] for start in range(0, len(users), size)]
     return [
-        UserBlock(first + number, rows, context[rows], truth[rows], known[rows]) for number, rows in enumerate(chunks)
+        UserBlock((seed, first + number), rows, context[rows], truth[rows], known[rows])
+        for number, rows in enumerate(chunks)
     ]
 
 

@@ -182,7 +182,7 @@ class PartWorker:
                     scores = scores @ model.labels
                 weighted_only = self._items is not None and scores.shape[1] == len(self._items)
                 scored = self._items if weighted_only else None
-                metrics.append(block.metrics(scores, self._weights, self._seed, scored=scored))
+                metrics.append(block.metrics(scores, self._weights, scored=scored))
         give_back_memory()
         return judged
 
@@ -229,7 +229,8 @@ class PartWorker:
             cuts = self._dataset.part(part, self._parts)
             rng = np.random.default_rng([self._seed, 1, part])
             sample = _judged_sample(self._dataset, cuts, self._judged_users, rng)
-            self._judged[part] = user_blocks(sample, "validation", first=part * 2**32) if sample else []
+            first = part * 2**32
+            self._judged[part] = user_blocks(sample, "validation", seed=self._seed, first=first) if sample else []
         return self._judged[part]
 
 

@@ -23,11 +23,10 @@ class Validation:
         Raises `InputError` if none of them has a validation interaction.
         """
         self.histories = dataset.histories() if histories is None else histories
-        self.blocks = user_blocks(self.histories, "validation")
+        self.blocks = user_blocks(self.histories, "validation", seed=seed)
         if not self.blocks:
             raise InputError(f"{dataset.artefact.location} has no validation interactions to choose λ on.")
         self._weights = propensity_weights(numbers(dataset.items()["train_count"]))
-        self._seed = seed
 
     def judge(self, scores: Callable[[UserBlock], Float[np.ndarray, "users items"]]) -> dict[str, float]:
         """Return the metrics of a candidate. `scores` scores a block of users. All cores judge blocks at once."""
@@ -37,4 +36,4 @@ class Validation:
     def metrics(self, number: int, scores: Callable[[UserBlock], Float[np.ndarray, "users items"]]) -> BlockMetrics:
         """Return the metrics of one block: its share in those of the candidate."""
         block = self.blocks[number]
-        return block.metrics(scores(block), self._weights, self._seed)
+        return block.metrics(scores(block), self._weights)

@@ -87,8 +87,8 @@ class ScoringWorker(SliceWorker):
         # Blocks are numbered over the whole dataset, whatever the slices: the number keys the sampled negatives
         first = cut.shard * 2**32 + cut.users.start
         return [
-            block.metrics(_scores(recommender, known, block.context), self._weights, seed)
-            for block in user_blocks(self.histories(cut), part, first=first)
+            block.metrics(_scores(recommender, known, block.context), self._weights)
+            for block in user_blocks(self.histories(cut), part, seed=seed, first=first)
         ]
 
 
