@@ -26,6 +26,8 @@ os.environ.pop("INFREC_LOG_FORMAT", None)
 os.environ.pop("INFREC_RUN_ID", None)
 os.environ.pop("FORCE_COLOR", None)
 os.environ |= {"JAX_PLATFORMS": "cpu", "NO_PROXY": "*", "no_proxy": "*"}
+# Ray's workers have the priority of other processes. With Ray's default they hardly run beside a busy one
+os.environ |= {"RAY_worker_niceness": "0"}
 # Nor are Ray's workers ended because other programs have filled the memory
 os.environ |= {"RAY_memory_monitor_refresh_ms": "0"}
 

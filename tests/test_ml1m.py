@@ -75,10 +75,10 @@ def test_summaries_of_real_users(
 
 
 def test_a_hundred_synthetic_users_do_better_than_the_paper_s(ml1m: Dataset, tmp_path: Path, workers: Pool) -> None:
-    """94.1 % of all users' HR@10 is the paper's; here after less than half of the default's steps."""
-    config = DistillConfig.for_budget(100, steps=120, validate_every=60)
+    """The paper's have 94.1 % of all users' HR@10. These have more after a fifth of the default's steps."""
+    config = DistillConfig.for_budget(100, steps=60, validate_every=60)
     with ArtefactWriter(tmp_path / "summary", Kind.SUMMARY, purpose={}) as writer:
         summary = distill(ml1m, writer, config, workers)
     metrics = evaluate(str(summary.location), ml1m, workers).metrics
-    assert metrics["HR@10"] >= 0.941 * PAPER["HR@10"]
-    assert metrics["nDCG@10"] >= 0.941 * PAPER["nDCG@10"]
+    assert metrics["HR@10"] >= 0.98 * PAPER["HR@10"]
+    assert metrics["nDCG@10"] >= 0.98 * PAPER["nDCG@10"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from infrec.pipeline.ingest import IngestConfig, Split, ingest
 from infrec.pipeline.storage.lock import GUARD, LOCK
 from tests.naive_ingest import as_naive
 from tests.nightly import NOW, Nights
+from tests.nodes import joining
 from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
 
@@ -248,8 +250,9 @@ def test_a_state_in_an_unknown_place(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_two_at_once(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:
     nights.write(1)
-    command = [sys.executable, "-m", "jobs", *nights.command, "--json", "--cpus", "1"]
-    settings: dict[str, Any] = {"cwd": REPOSITORY, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-m", "jobs", *nights.command, "--json"]
+    settings: dict[str, Any] = {"cwd": REPOSITORY, "env": os.environ | joining(), "text": True}
+    settings |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     first = subprocess.Popen(command, **settings)
     while not (nights.state / LOCK).exists():
         assert first.poll() is None
