@@ -102,7 +102,7 @@ class _Solved:
     def scores(self, block: UserBlock) -> Float[np.ndarray, "users items"]:
         """Return the scores of K(x, Z) β for a block of users, without β: it is as large as PᵀR, which is there."""
         kernel = self.kernel(KernelRows.of(self.normalisation(block.context)))
-        scores: np.ndarray = kernel @ self.shrunk.astype(np.float32) @ self.system.targets
+        scores: np.ndarray = (kernel @ self.shrunk).astype(np.float32) @ self.system.targets
         return scores
 
     def duals(self) -> Iterator[Float32[np.ndarray, "landmarks items"]]:
