@@ -21,10 +21,10 @@ from infrec.pipeline.serving import RecommendConfig, evaluate, recommend
 from infrec.pipeline.storage import ArtefactWriter, InputError, Kind
 from tests import oracles
 from tests.builders import write_dataset, write_summary
+from tests.distilling import CONFIG as DISTILL
+from tests.distilling import summarise
 from tests.matrices import taste_matrix
 from tests.models import DEGREE, fit
-from tests.test_distillation import CONFIG as DISTILL
-from tests.test_distillation import summarise
 
 CONFIG = IngestConfig(split=Split.STABLE, seed=3, bucket_rows=4000)
 MODELS = {
