@@ -54,26 +54,29 @@ class Head:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment = {**ours, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
-        self._process = subprocess.Popen(
-            ["ray", "start", "--head", "--block", "--num-cpus=0", "--object-store-memory=100000000"]
-            + [f"--autoscaling-config={config}"]
-            + [f"--temp-dir={scratch}", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-            + [f"--{name}={port}" for name, port in zip(names, ports, strict=True)],
-            env={**self.environment, **_OF_THE_HEAD},
-            cwd=scratch,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        self._said = self.scratch / "head.txt"
+        with self._said.open("w") as said:
+            self._process = subprocess.Popen(
+                ["ray", "start", "--head", "--block", "--num-cpus=0", "--object-store-memory=100000000"]
+                + [f"--autoscaling-config={config}"]
+                + [f"--temp-dir={scratch}", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+                + [f"--{name}={port}" for name, port in zip(names, ports, strict=True)],
+                env={**self.environment, **_OF_THE_HEAD},
+                cwd=scratch,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
 
     def wait(self) -> None:
-        """Until it takes jobs."""
+        """Wait until it takes jobs."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._takes_jobs():
-            assert time.monotonic() < deadline and self._process.poll() is None, "the cluster did not start"
+            assert time.monotonic() < deadline, "the cluster did not start"
+            self._assert_alive()
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """It and all that it has started."""
+        """Stop it and all that it has started."""
         started = psutil.Process(self._process.pid).children(recursive=True)
         self._process.terminate()
         self._process.wait(timeout=PATIENCE_SECONDS)
@@ -83,6 +86,7 @@ class Head:
 
     def begin(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command of a user of the cluster."""
+        self._assert_alive()
         return subprocess.Popen(
             command,
             cwd=REPOSITORY,
@@ -102,12 +106,15 @@ class Head:
         return self._get(f"/api/jobs/{submission_id}").json()
 
     def resource(self, name: str) -> float:
-        """How much of it the cluster's nodes have."""
+        """Return how much of it the cluster's nodes have."""
         nodes = self._get("/api/v0/nodes").json()["data"]["result"]["result"]
         return float(sum(node["resources_total"].get(name, 0) for node in nodes if node["state"] == "ALIVE"))
 
     def _get(self, path: str) -> requests.Response:
         return requests.get(self.address + path, headers={"Authorization": f"Bearer {self.token}"}, timeout=10)
+
+    def _assert_alive(self) -> None:
+        assert self._process.poll() is None, self._said.read_text()[-4000:]
 
     def _takes_jobs(self) -> bool:
         try:
