@@ -33,6 +33,9 @@ os.environ |= {"RAY_memory_monitor_refresh_ms": "0"}
 
 from infrec.pipeline.cluster import Cluster, Pool, pool_size, ray_session
 from infrec.pipeline.cluster.pool import PoolActor
+from tests.nodes import wait_for_slow_nodes
+
+wait_for_slow_nodes()
 
 # Shells start background jobs deaf to Ctrl-C, and what these start is deaf as well: the tests that send it are not
 signal.signal(signal.SIGINT, signal.default_int_handler)

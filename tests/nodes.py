@@ -6,13 +6,15 @@ import inspect
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import services
 from ray.cluster_utils import Cluster
 
 from infrec.pipeline.cluster import ray_session
@@ -24,7 +26,8 @@ def by_itself(
 ) -> subprocess.Popen[str]:
     """Call a function of a test module in a process of its own. If it `joins`, its Ray is that of the tests."""
     module, name = Path(inspect.getfile(function)).stem, function.__name__
-    code = f"from tests.{module} import {name}; {name}(*{arguments!r})"
+    code = f"from tests.{module} import {name}; from tests.nodes import wait_for_slow_nodes; wait_for_slow_nodes(); "
+    code += f"{name}(*{arguments!r})"
     if one_core:  # before anything is imported that asks for the number of cores
         code = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); {code}"
     return subprocess.Popen(
@@ -35,6 +38,24 @@ def by_itself(
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def wait_for_slow_nodes() -> None:
+    """Have Ray wait for a node that starts as long as tests wait.
+
+    Ray gives it 30 s, which no setting changes: too few beside busy processes.
+    """
+    once = services.get_node
+
+    def patiently(*of: Any) -> Any:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            with suppress(RuntimeError):  # the node is not there yet
+                return once(*of)
+            time.sleep(0.1)
+        return once(*of)
+
+    services.get_node = patiently
 
 
 def joining() -> dict[str, str]:

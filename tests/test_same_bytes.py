@@ -85,10 +85,11 @@ WITHOUT_POOL = ("ingest", "sweep")
 ONE_CORE = [job for job in JOBS if job != "sweep"]
 PHASES = {
     "ingest": ("read rows", "gather users"),
+    "tiled": ("Tiles (p=0 q=0 λ=5)",),
     "distill-cf": ("Steps",),
     "sweep": ("Trials",),
 }
-"""A node is lost in each of these phases: in Ray Data and in tasks, under actors, and under Tune."""
+"""A node is lost in each of these phases: in Ray Data and in tasks, twice under actors, and under Tune."""
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +110,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def others(inputs: Path, folder: Path) -> Iterator[dict[str, Future[str]]]:
     """The same jobs in two other processes, one after the other: on one core, with one actor, and where nodes fail."""
+
+    def elsewhere(name: str, make: Callable[[str, str], None], one_core: bool) -> str:
+        return answer_of(by_itself(make, str(inputs), str(folder / name), one_core=one_core))
+
     with ThreadPoolExecutor(1) as meanwhile:
         yield {
-            name: meanwhile.submit(answer_of, by_itself(make, str(inputs), str(folder / name), one_core=one_core))
-            for name, make, one_core in (
-                ("one core", make_on_one_core, True),
-                ("failing nodes", make_on_failing_nodes, False),
-            )
+            "one core": meanwhile.submit(elsewhere, "one core", make_on_one_core, True),
+            "failing nodes": meanwhile.submit(elsewhere, "failing nodes", make_on_failing_nodes, False),
         }
 
 
