@@ -77,6 +77,7 @@ def test_solved_labels_are_those_of_the_dense_formula(
 ) -> None:
     """They are the coefficients of the regression, cut in the metric of its error to the rank that validation chose."""
     monkeypatch.setattr(labels_module, "_STEPS", (0.01,))
+    monkeypatch.setattr(labels_module, "_FACTOR_STEP", 0.01)
     dataset = taste_dataset(tmp_path / "data", 150, 50, seed=0, shards=1)
     summary = published(dataset, tmp_path / "summary", pool, weighted_items=weighted)
     counts = dataset.items()["train_count"].to_numpy()

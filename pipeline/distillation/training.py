@@ -8,6 +8,7 @@ So a run that continues from a checkpoint ends with the same bytes as a run that
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -220,19 +221,24 @@ class _SolvedLabels:
 def _validated(
     state: State, users: Users, inner: InnerStep, config: DistillConfig, solved: _SolvedLabels | None
 ) -> State:
-    """Judge the present summary with every λ. The best λ goes into the loss, and the state keeps the best summary.
+    """Judge the present summary. The best λ goes into the loss, and the state keeps the best summary.
 
-    With `solved` labels, a summary is as good as the labels of its weighted items, solved in one draw of the users.
+    With `solved` labels, a summary is as good as the labels of its weighted items, solved in one draw of the users. The
+    first validation then chooses λ for good, since c' is chosen at every one. Otherwise every validation tries every λ.
     """
     summary = inner.summary(np.asarray(state.logits), state.step)
-    duals = {lam: solve_summary(config.ntk, summary, lam) for lam in config.lambdas}
-    finite = {lam: dual for lam, dual in duals.items() if np.isfinite(dual).all()}
+    finite: dict[float, Coefficients] = {}
+    if solved and state.history:
+        finite = _finite_models(config, summary, (state.lam,))
+    if not finite:
+        finite = _finite_models(config, summary, config.lambdas)
     if not finite:
         return replace(state, stale=state.stale + 1)
-    models = [Coefficients(dual) for dual in finite.values()]
-    judged = dict(zip(finite, users.judge(config.ntk, summary, models), strict=True))
-    lam = max(judged, key=lambda lam: judged[lam][config.select])
-    exponent, metrics = None, judged[lam]
+    lam, exponent, metrics = min(finite), None, {}
+    if not solved or len(finite) > 1:
+        judged = dict(zip(finite, users.judge(config.ntk, summary, list(finite.values())), strict=True))
+        lam = max(judged, key=lambda lam: judged[lam][config.select])
+        metrics = judged[lam]
     if solved:
         near = state.best.label_exponent if state.best else None
         exponent, metrics = solved.system(solved.rounded(summary), lam).best_exponent(near)
@@ -242,6 +248,14 @@ def _validated(
     if state.best is None or metrics[config.select] > state.best.metrics[config.select]:
         state = replace(state, best=Best(state.step, lam, exponent, metrics, summary), stale=0)
     return state
+
+
+def _finite_models(
+    config: DistillConfig, summary: Float32[np.ndarray, "budget weighted"], lambdas: Sequence[float]
+) -> dict[float, Coefficients]:
+    """Return λ → the model of the users' own labels, for each λ with which it is finite."""
+    duals = {lam: solve_summary(config.ntk, summary, lam) for lam in lambdas}
+    return {lam: Coefficients(dual) for lam, dual in duals.items() if np.isfinite(dual).all()}
 
 
 def _diverged(what: str, step: int, config: DistillConfig) -> Diverged:
