@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from infrec.kernels.ntk import NTK
 from infrec.kernels.outer_loss import InnerModel
 from infrec.pipeline.cluster import InProcess, Pool, Report
 from infrec.pipeline.data import Dataset
-from infrec.pipeline.distillation import DistillConfig, Labels, Objective, Schedule
+from infrec.pipeline.distillation import DistillConfig, Labels, Objective, Schedule, training
 from infrec.pipeline.distillation.initial import random_users
 from infrec.pipeline.distillation.memory import plan_summary
-from infrec.pipeline.distillation.users import PartWorker, Users
+from infrec.pipeline.distillation.users import Coefficients, PartWorker, Users
 from infrec.pipeline.models import HISTORY, labels_of, load_recommender, publish_summary, summary_matrix
 from infrec.pipeline.serving import evaluate
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Diverged, InputError, Kind
@@ -222,6 +224,47 @@ def test_a_batch_of_everyone_is_everyone(dataset: Dataset, pool: Pool) -> None:
     scores = kernel @ np.asarray(model.dual())
     expected = oracles.multinomial_loss(scores, dense, np.zeros_like(dense), weights) / train.shape[0]
     assert found.loss == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("labels", "expected"), [(Labels.SOLVED, [3]), (Labels.OWN, [3, 3])])
+def test_lambda_is_chosen_once_where_labels_are_solved(
+    labels: Labels,
+    expected: list[int],
+    dataset: Dataset,
+    pool: Pool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For a user's own labels λ is all that a validation can choose, so each of the two tries every λ."""
+    judge, tried = Users.judge, []
+
+    def watched(users: Users, ntk: NTK, summary: np.ndarray, models: Sequence[Coefficients]) -> list[dict[str, float]]:
+        if models[0].labels is None:
+            tried.append(len(models))
+        return judge(users, ntk, summary, models)
+
+    monkeypatch.setattr(Users, "judge", watched)
+    made = summarise(dataset, tmp_path / "summary", pool, replace(CONFIG, labels=labels, restarts=0))
+    assert tried == expected
+    assert labels == Labels.OWN or len({row["lambda"] for row in made.table(HISTORY).to_pylist()}) == 1
+
+
+def test_a_lambda_that_has_no_solution_any_more_gives_way_to_another(
+    dataset: Dataset, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first validation asks for three solutions. The second asks for that of the λ it chose, and in vain."""
+    solve, asked = training.solve_summary, []
+
+    def singular(ntk: NTK, summary: np.ndarray, lam: float) -> np.ndarray:
+        asked.append(lam)
+        solution = solve(ntk, summary, lam)
+        return np.full_like(solution, np.nan) if len(asked) > 3 and lam == asked[3] else solution
+
+    monkeypatch.setattr(training, "solve_summary", singular)
+    made = summarise(dataset, tmp_path / "summary", pool, replace(CONFIG, restarts=0))
+    first, second, _ = (row["lambda"] for row in made.table(HISTORY).to_pylist())
+    assert first == asked[3]
+    assert second in {*CONFIG.lambdas} - {first}
 
 
 def test_the_history_says_what_was_tried(summary: Artefact) -> None:

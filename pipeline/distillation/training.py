@@ -8,7 +8,6 @@ So a run that continues from a checkpoint ends with the same bytes as a run that
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -221,22 +220,17 @@ class _SolvedLabels:
 def _validated(
     state: State, users: Users, inner: InnerStep, config: DistillConfig, solved: _SolvedLabels | None
 ) -> State:
-    """Judge the present summary. The best λ goes into the loss, and the state keeps the best summary.
+    """Judge the present summary. The λ that it chooses goes into the loss, and the state keeps the best summary.
 
-    With `solved` labels, a summary is as good as the labels of its weighted items, solved in one draw of the users. The
-    first validation then chooses λ for good, since c' is chosen at every one. Otherwise every validation tries every λ.
+    With `solved` labels, a summary is as good as the labels of its weighted items, solved in one draw of the users.
+    Every validation chooses their c'. So λ stays as the first one chose it, unless it has no finite solution any more.
     """
     summary = inner.summary(np.asarray(state.logits), state.step)
-    finite: dict[float, Coefficients] = {}
-    if solved and state.history:
-        finite = _finite_models(config, summary, (state.lam,))
-    if not finite:
-        finite = _finite_models(config, summary, config.lambdas)
-    if not finite:
-        return replace(state, stale=state.stale + 1)
-    lam, exponent, metrics = min(finite), None, {}
-    if not solved or len(finite) > 1:
-        judged = dict(zip(finite, users.judge(config.ntk, summary, list(finite.values())), strict=True))
+    lam, exponent, metrics = state.lam, None, {}
+    if not (solved and state.history and np.isfinite(solve_summary(config.ntk, summary, lam)).all()):
+        judged = _judged_with_own_labels(users, config, summary)
+        if not judged:
+            return replace(state, stale=state.stale + 1)
         lam = max(judged, key=lambda lam: judged[lam][config.select])
         metrics = judged[lam]
     if solved:
@@ -250,12 +244,13 @@ def _validated(
     return state
 
 
-def _finite_models(
-    config: DistillConfig, summary: Float32[np.ndarray, "budget weighted"], lambdas: Sequence[float]
-) -> dict[float, Coefficients]:
-    """Return λ → the model of the users' own labels, for each λ with which it is finite."""
-    duals = {lam: solve_summary(config.ntk, summary, lam) for lam in lambdas}
-    return {lam: Coefficients(dual) for lam, dual in duals.items() if np.isfinite(dual).all()}
+def _judged_with_own_labels(
+    users: Users, config: DistillConfig, summary: Float32[np.ndarray, "budget weighted"]
+) -> dict[float, dict[str, float]]:
+    """Return the metrics of a summary whose labels are its own rows, for each λ with which it has a finite solution."""
+    duals = {lam: solve_summary(config.ntk, summary, lam) for lam in config.lambdas}
+    finite = {lam: Coefficients(dual) for lam, dual in duals.items() if np.isfinite(dual).all()}
+    return dict(zip(finite, users.judge(config.ntk, summary, list(finite.values())), strict=True)) if finite else {}
 
 
 def _diverged(what: str, step: int, config: DistillConfig) -> Diverged:
