@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray._private import services
 from ray.cluster_utils import Cluster
@@ -41,7 +42,7 @@ def by_itself(
 
 
 def wait_for_slow_nodes() -> None:
-    """Have Ray wait for a node that starts as long as tests wait.
+    """Have Ray wait for a node that starts as long as tests wait, but not for one that has ended.
 
     Ray gives it 30 s, which no setting changes: too few beside busy processes.
     """
@@ -49,13 +50,19 @@ def wait_for_slow_nodes() -> None:
 
     def patiently(*of: Any) -> Any:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and _newest_raylet_lives():
             with suppress(RuntimeError):  # the node is not there yet
                 return once(*of)
             time.sleep(0.1)
         return once(*of)
 
     services.get_node = patiently
+
+
+def _newest_raylet_lives() -> bool:
+    """Tell whether the node that this process has started last still runs. One that has ended is a zombie."""
+    raylets = [child for child in psutil.Process().children() if child.name() == "raylet"]
+    return not raylets or max(raylets, key=psutil.Process.create_time).status() != psutil.STATUS_ZOMBIE
 
 
 def joining() -> dict[str, str]:

@@ -40,6 +40,10 @@ OBJECT_STORE_BYTES = 1024 * MIB
 """The size of Ray's object store. Slices and blocks pass through it and are consumed at once, so it need not grow with
 the data. Only the dataset of a sweep stays there. Ray maps objects that are too large for it from files."""
 
+_STARTS = 3
+"""How often Ray is started until its node is up. A node ends if its agents take more than 15 s to start, as they can
+beside busy processes. No setting changes that (github.com/ray-project/ray/issues/65983)."""
+
 NODES_SECONDS = 900.0
 """The time that a cloud may take to start a node. Ray gives a submitted job as long."""
 
@@ -99,19 +103,25 @@ def _join(address: str, *, cpus: int | None, gpus: int | None) -> None:
 
 
 def _start(*, cpus: int | None, gpus: int | None) -> None:
-    """Start Ray on this machine."""
+    """Start Ray on this machine, and start it again if its node ends before it is up."""
     settings = {name: os.environ.get(name, value) for name, value in _RAY_ENVIRONMENT.items()}
     # Workers inherit the variables of this process. So no actor needs a process that is started specially for it
     with environment({**settings, **WORKER_ENVIRONMENT}):
-        ray.init(
-            "local",  # else Ray joins a cluster that someone started on this machine, and refuses the other arguments
-            num_cpus=cpus,
-            num_gpus=gpus,
-            object_store_memory=min(OBJECT_STORE_BYTES, psutil.virtual_memory().available // 4),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        for others in reversed(range(_STARTS)):
+            try:
+                ray.init(
+                    "local",  # else Ray joins a cluster of this machine's, and refuses the other arguments
+                    num_cpus=cpus,
+                    num_gpus=gpus,
+                    object_store_memory=min(OBJECT_STORE_BYTES, psutil.virtual_memory().available // 4),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+                return
+            except Exception as error:  # Ray raises nothing more special. What it has started ends with this process
+                if not others or "timed out during startup" not in str(error):
+                    raise
 
 
 def _scale_up(**wanted: int) -> None:
