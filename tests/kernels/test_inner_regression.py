@@ -67,9 +67,13 @@ def test_a_step_and_the_way_back_are_those_of_the_plain_formula(sampler: Sampler
             summary = plain_summary(sampler, logits)
             return summary, kernel @ (3.0 * InnerModel.of(ntk, summary, LAM).dual())
 
-        (summary, scores), pull_back = jax.vjp(plain, jnp.asarray(logits, jnp.float64))
-        (by_autodiff,) = pull_back(tuple(jnp.asarray(x, jnp.float64) for x in weights))
-        summary, scores, expected = (np.asarray(x) for x in (summary, scores, by_autodiff))
+        @jax.jit
+        def there_and_back(logits: jax.Array, d: list[jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+            (summary, scores), pull_back = jax.vjp(plain, logits)
+            return summary, scores, *pull_back(tuple(d))
+
+        in_float64 = (jnp.asarray(logits, jnp.float64), [jnp.asarray(x, jnp.float64) for x in weights])
+        summary, scores, expected = (np.asarray(x) for x in there_and_back(*in_float64))
     assert ((summary == 1).any()) == (sampler.temperature < 1)
     np.testing.assert_allclose(found.model.summary, summary, atol=1e-5)
     np.testing.assert_allclose(scores_of(found.model, kernel), scores, atol=1e-4 * np.abs(scores).max())

@@ -15,7 +15,7 @@ USERS, BUDGET, ITEMS = 11, 4, 23
 
 
 def plain_loss(
-    phi: jax.Array, beta: jax.Array, targets: np.ndarray, left_out: np.ndarray, weights: np.ndarray
+    phi: jax.Array, beta: jax.Array, targets: jax.Array, left_out: jax.Array, weights: jax.Array
 ) -> jax.Array:
     scores = phi @ beta
     lse = jax.nn.logsumexp(jnp.where(left_out > 0, -1e30, scores), axis=1)
@@ -46,7 +46,7 @@ class Block:
         with jax.enable_x64(True):
             arrays = [np.asarray(x, np.float64) for x in (self.targets, self.left_out, self.weights)]
             phi, beta = (jnp.asarray(x, jnp.float64) for x in (self.phi, self.beta))
-            loss, gradients = jax.value_and_grad(plain_loss, argnums=(0, 1))(phi, beta, *arrays)
+            loss, gradients = jax.jit(jax.value_and_grad(plain_loss, argnums=(0, 1)))(phi, beta, *arrays)
             return float(loss), (np.asarray(gradients[0]), np.asarray(gradients[1]))
 
 

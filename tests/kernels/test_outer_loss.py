@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,8 @@ from tests import oracles
 
 USERS, BUDGET, ITEMS = 40, 7, 31
 LAM = 1e-3
+trained = jax.jit(InnerModel.of, static_argnums=0)
+pulled_back = jax.jit(InnerModel.pull_back, static_argnums=1)
 
 
 class Problem:
@@ -55,6 +59,24 @@ ROUTES = pytest.mark.parametrize("backend", ["cpu", "gpu"])
 """A CPU takes the other's route as well."""
 
 
+@cache
+def random_model() -> tuple[np.ndarray, np.ndarray]:
+    """L⁻¹ and β."""
+    rng = np.random.default_rng(2)
+    return np.tril(rng.normal(size=(BUDGET, BUDGET))), rng.normal(size=(BUDGET, ITEMS))
+
+
+@cache
+def by_autodiff(ntk: NTK) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the loss of the dense formula under `random_model`, dS and dβ, in float64."""
+    whitening, beta = random_model()
+    with jax.enable_x64(True):
+        exact = Problem(np.float64)
+        formula = jax.value_and_grad(lambda s, b: exact.loss(ntk, s, whitening.T @ b), argnums=(0, 1))
+        loss, (d_summary, d_beta) = jax.jit(formula)(exact.summary, beta)
+    return float(loss), np.asarray(d_summary), np.asarray(d_beta)
+
+
 @ROUTES
 @pytest.mark.parametrize(
     ("factors", "tolerance"), [(jnp.float64, 1e-7), (jnp.float32, 1e-3), (jnp.bfloat16, 2e-2)], ids=str
@@ -63,19 +85,13 @@ ROUTES = pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_gradients_of_users_are_those_of_the_dense_formula(
     backend: str, factors: type, tolerance: float, ntk: NTK, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rng = np.random.default_rng(2)
-    whitening, beta = np.tril(rng.normal(size=(BUDGET, BUDGET))), rng.normal(size=(BUDGET, ITEMS))
-    with jax.enable_x64(True):
-        exact = Problem(np.float64)
-        loss, (d_summary, d_beta) = jax.value_and_grad(
-            lambda s, beta: exact.loss(ntk, s, jnp.asarray(whitening).T @ beta), argnums=(0, 1)
-        )(jnp.asarray(exact.summary), jnp.asarray(beta))
+    loss, d_summary, d_beta = by_autodiff(ntk)
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     with jax.enable_x64(factors == jnp.float64):
         problem = Problem(np.float64 if factors == jnp.float64 else np.float32)
-        model = InnerModel(*(x.astype(problem.summary.dtype) for x in (problem.summary, whitening, beta)))
+        model = InnerModel(*(x.astype(problem.summary.dtype) for x in (problem.summary, *random_model())))
         found = UsersLoss(ntk, model, factors=factors).gradients(problem.batch)
-    assert found.loss == pytest.approx(float(loss), rel=tolerance)
+    assert found.loss == pytest.approx(loss, rel=tolerance)
     np.testing.assert_allclose(found.coefficients, d_beta, atol=tolerance * np.abs(d_beta).max())
     whole = found.summary + 2 * found.squares[:, None] * problem.summary
     np.testing.assert_allclose(whole, d_summary, atol=tolerance * np.abs(d_summary).max())
@@ -110,7 +126,7 @@ def test_a_model_of_a_summary_is_that_of_the_oracle() -> None:
         summary = Problem(np.float64).summary[1:]
         kernel = oracles.ntk_matrix(summary, summary, depth=1, w_std=2**0.5, b_std=0.1).astype(float)
         ridge = LAM * np.trace(kernel) / len(kernel)
-        model = InnerModel.of(NTK(), jnp.asarray(summary), LAM)
+        model = trained(NTK(), summary, LAM)
         factor = np.linalg.inv(model.whitening)
         np.testing.assert_allclose(factor @ factor.T, kernel + ridge * np.eye(len(kernel)), rtol=1e-9)
         np.testing.assert_allclose(factor @ model.coefficients, summary, atol=1e-9)
@@ -123,17 +139,18 @@ def test_the_gradient_through_model_and_users_is_that_of_finite_differences() ->
         summary = problem.summary[1:]
         direction = np.random.default_rng(4).normal(size=summary.shape)
 
-        def loss(step: float) -> float:
-            moved = jnp.asarray(summary) + step * direction
-            return float(problem.loss(NTK(), moved, 3 * InnerModel.of(NTK(), moved, 0.1).dual()))
+        @jax.jit
+        def loss(step: float) -> jax.Array:
+            moved = summary + step * direction
+            return problem.loss(NTK(), moved, 3 * InnerModel.of(NTK(), moved, 0.1).dual())
 
         h = 1e-6
-        model = InnerModel.of(NTK(), jnp.asarray(summary), 0.1)
+        model = trained(NTK(), summary, 0.1)
         sharper = InnerModel(*(np.asarray(array) for array in model)).sharper(3.0)
         gradients = UsersLoss(NTK(), sharper, factors=jnp.float64).gradients(problem.batch)
-        assert gradients.loss == pytest.approx(loss(0), rel=1e-9)
-        found = np.vdot(model.pull_back(NTK(), 0.1, gradients), direction)
-        assert found == pytest.approx((loss(h) - loss(-h)) / (2 * h), rel=1e-5)
+        assert gradients.loss == pytest.approx(float(loss(0.0)), rel=1e-9)
+        found = np.vdot(pulled_back(model, NTK(), 0.1, gradients), direction)
+        assert found == pytest.approx(float(loss(h) - loss(-h)) / (2 * h), rel=1e-5)
 
 
 @pytest.mark.parametrize("lam", [1e-5, 1e-3])
@@ -144,7 +161,7 @@ def test_rounded_factors_cost_no_more_than_float32_in_the_usual_form(lam: float)
     users = rng.random((400, 300)) < popularity
     summary = np.clip(popularity + 0.05 * rng.normal(size=(100, 300)), 0, 1)  # much alike
     with jax.enable_x64(True):
-        model = InnerModel.of(NTK(), jnp.asarray(summary), lam)
+        model = trained(NTK(), summary, lam)
         kernel = oracles.ntk_matrix(users.astype(float), summary, depth=1, w_std=2**0.5, b_std=0.1).astype(float)
         exact = kernel @ np.asarray(model.dual())
         white = kernel @ np.asarray(model.whitening).T, np.asarray(model.coefficients)
@@ -163,7 +180,7 @@ def test_gradients_are_finite_on_duplicate_empty_and_full_rows() -> None:
 
     full = np.ones_like(problem.summary)
     for summary in (problem.summary, full, np.zeros_like(full)):
-        model = InnerModel.of(NTK(), jnp.asarray(summary), 0.1)
+        model = trained(NTK(), summary, 0.1)
         gradients = UsersLoss(NTK(), InnerModel(*(np.asarray(x) for x in model))).gradients(problem.batch)
-        for part in (*gradients, model.pull_back(NTK(), 0.1, gradients)):
+        for part in (*gradients, pulled_back(model, NTK(), 0.1, gradients)):
             assert np.isfinite(part).all()

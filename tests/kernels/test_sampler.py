@@ -39,7 +39,7 @@ def test_mean_and_variance_are_those_of_the_literal_sampler(
         found = np.concatenate(samples, dtype=np.float64).reshape(REPETITIONS, *logits.shape)
     else:
         keys = jax.random.split(jax.random.key(1), REPETITIONS)
-        found = np.asarray(jax.vmap(lambda key: sampler(logits, key))(keys), np.float64)
+        found = np.asarray(jax.jit(jax.vmap(lambda key: sampler(logits, key)))(keys), np.float64)
     rng = np.random.default_rng(2)
     literal = [
         oracles.multi_gumbel(np.asarray(logits), draws=draws, temperature=temperature, rng=rng)
@@ -79,7 +79,7 @@ def test_nothing_overflows_at_the_extremes(temperature: float) -> None:
     """Logits that differ by thousands, equal ones, and the widest span of noise that 24-bit uniforms can have."""
     logits = jnp.asarray([[3000.0, -3000.0, 0.0, 0.0], [0.0] * 4, [-50.0, 40.0, 40.0, 0.0]], jnp.float32)
     noise = jnp.asarray([[-2.9, 16.6, 0.0, 1.0], [16.6, -2.9, -2.9, -2.9]], jnp.float32)
-    value, gradient = jax.value_and_grad(lambda x: union_of_draws(x, noise, temperature).var())(logits)
+    value, gradient = jax.jit(jax.value_and_grad(lambda x: union_of_draws(x, noise, temperature).var()))(logits)
     assert np.isfinite(value) and np.isfinite(gradient).all()
     np.testing.assert_allclose(union_of_draws(logits, noise, temperature).sum(axis=1), 2.0, rtol=1e-3)
 
@@ -93,8 +93,8 @@ def test_gradients_are_those_of_the_softmaxes(logits: jax.Array) -> None:
         def plain(x: jax.Array) -> jax.Array:
             return jnp.sum(weights * jax.nn.softmax((x[:, None] + noise[None]) / 0.7, axis=2).sum(axis=1))
 
-        found = jax.grad(lambda x: jnp.sum(weights * union_of_draws(x, jnp.asarray(noise), 0.7)))(x)
-        np.testing.assert_allclose(found, jax.grad(plain)(x), rtol=1e-9, atol=1e-12)
+        found = jax.jit(jax.grad(lambda x: jnp.sum(weights * union_of_draws(x, jnp.asarray(noise), 0.7))))(x)
+        np.testing.assert_allclose(found, jax.jit(jax.grad(plain))(x), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
