@@ -1,4 +1,4 @@
-"""A plain Python ingest, row by row, that the pipeline must agree with."""
+"""A plain Python ingest, row by row, that the pipeline must agree with, and the logs that both read."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from infrec.pipeline.data import PARTS, Dataset
 from infrec.pipeline.ingest import IngestConfig, Split
@@ -130,3 +132,21 @@ def _split(kept: dict[tuple[Any, Any], int], config: IngestConfig, result: Naive
             result.histories[user] = (bool(held_out[0]), lists[0], lists[1], lists[2])
         else:
             result.dropped[Dropped.NOT_TRAINED] += len(items)
+
+
+def write_log(folder: Path, rows: list[Row], id_type: pa.DataType, *, files: int = 3) -> Path:
+    """Write the rows into files of several row groups, and return their folder."""
+    folder.mkdir()
+    schema = pa.schema(
+        {
+            "user_id": id_type,
+            "item_id": id_type,
+            "rating": pa.float32(),
+            "timestamp": pa.int64(),
+            "split": pa.string(),
+        }
+    )
+    for number in range(files):
+        table = pa.Table.from_pylist(rows[number::files], schema)
+        pq.write_table(table, folder / f"{number}.parquet", row_group_size=400 if number else 5000)
+    return folder

@@ -21,9 +21,8 @@ from infrec.pipeline.ingest.growth import grow as growing
 from infrec.pipeline.ingest.growth.grow import Grown
 from infrec.pipeline.ingest.shuffle.shards import USER_COUNTS
 from infrec.pipeline.storage import MANIFEST, InputError
-from tests.naive_ingest import NaiveDataset, Row, as_naive, naive_ingest
+from tests.naive_ingest import NaiveDataset, Row, as_naive, naive_ingest, write_log
 from tests.nodes import by_itself
-from tests.test_ingest import write_log
 
 pytestmark = pytest.mark.usefixtures("cluster")
 CONFIG = IngestConfig(split=Split.STABLE, seed=2, threshold=2.0, until="250", piece_rows=700, bucket_rows=900)

@@ -19,7 +19,7 @@ import pytest
 from infrec.pipeline.ingest import IngestConfig, OnBadFile, Split, ingest
 from infrec.pipeline.ingest.shuffle.partition import Dropped
 from infrec.pipeline.storage import ArtefactWriter
-from tests.naive_ingest import Row, as_naive, naive_ingest
+from tests.naive_ingest import Row, as_naive, naive_ingest, write_log
 
 pytestmark = pytest.mark.usefixtures("cluster")
 ROOT = Path(__file__).parents[1]
@@ -40,23 +40,6 @@ def dirty_rows(seed: int, id_of: Callable[[int], Any]) -> list[Row]:
         }
 
     return [one() for _ in range(3000)]
-
-
-def write_log(folder: Path, rows: list[Row], id_type: pa.DataType, *, files: int = 3) -> Path:
-    folder.mkdir()
-    schema = pa.schema(
-        {
-            "user_id": id_type,
-            "item_id": id_type,
-            "rating": pa.float32(),
-            "timestamp": pa.int64(),
-            "split": pa.string(),
-        }
-    )
-    for number in range(files):
-        table = pa.Table.from_pylist(rows[number::files], schema)
-        pq.write_table(table, folder / f"{number}.parquet", row_group_size=400 if number else 5000)
-    return folder
 
 
 def test_every_split(tmp_path: Path, subtests: pytest.Subtests) -> None:
