@@ -19,6 +19,7 @@ from ray._private import services
 from ray.cluster_utils import Cluster
 
 from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.cluster.session import until_up
 from tests.patience import PATIENCE_SECONDS
 
 
@@ -87,19 +88,18 @@ def session_on_nodes(count: int) -> Iterator[Callable[[], None]]:
 
     Another node joins, and the oldest one dies while the caller goes on: with calls in hand.
     """
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 0,
-            "include_dashboard": False,
-            "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 10},
-        },
-    )
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(count)]
+    cluster = Cluster()
+
+    def add_node(**options: Any) -> Any:
+        return until_up(lambda: cluster.add_node(**options))
+
+    health = {"health_check_period_ms": 500, "health_check_failure_threshold": 10}
+    add_node(num_cpus=0, include_dashboard=False, _system_config=health)
+    nodes = [add_node(num_cpus=1) for _ in range(count)]
     with ThreadPoolExecutor(1) as meanwhile, ray_session(address=cluster.address):
 
         def replace_one() -> None:
-            nodes.append(cluster.add_node(num_cpus=1))
+            nodes.append(add_node(num_cpus=1))
             meanwhile.submit(cluster.remove_node, nodes.pop(0), allow_graceful=False)
 
         yield replace_one

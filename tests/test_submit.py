@@ -25,6 +25,7 @@ import pytest
 import requests
 
 from infrec.jobs.cli import main
+from infrec.pipeline.cluster.session import until_up
 from tests.builders import taste_dataset
 from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
@@ -54,21 +55,23 @@ class Head:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment = {**ours, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        self._command = ["ray", "start", "--head", "--block", "--num-cpus=0", "--object-store-memory=100000000"]
+        self._command += [f"--autoscaling-config={config}"]
+        self._command += [f"--temp-dir={scratch}", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+        self._command += [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]
         self._said = self.scratch / "head.txt"
+        self._process: subprocess.Popen[bytes]
+
+    def start(self) -> None:
+        """Start it, and wait until it takes jobs."""
         with self._said.open("w") as said:
             self._process = subprocess.Popen(
-                ["ray", "start", "--head", "--block", "--num-cpus=0", "--object-store-memory=100000000"]
-                + [f"--autoscaling-config={config}"]
-                + [f"--temp-dir={scratch}", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-                + [f"--{name}={port}" for name, port in zip(names, ports, strict=True)],
+                self._command,
                 env={**self.environment, **_OF_THE_HEAD},
-                cwd=scratch,
+                cwd=self.scratch,
                 stdout=said,
                 stderr=subprocess.STDOUT,
             )
-
-    def wait(self) -> None:
-        """Wait until it takes jobs."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._takes_jobs():
             assert time.monotonic() < deadline, "the cluster did not start"
@@ -77,6 +80,8 @@ class Head:
 
     def stop(self) -> None:
         """Stop it and all that it has started."""
+        if self._process.poll() is not None:
+            return
         started = psutil.Process(self._process.pid).children(recursive=True)
         self._process.terminate()
         self._process.wait(timeout=PATIENCE_SECONDS)
@@ -128,7 +133,7 @@ def head() -> Iterator[Head]:
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as scratch:  # sockets want short paths
         head = Head(scratch)
         try:
-            head.wait()
+            until_up(head.start)
             yield head
         finally:
             head.stop()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psutil
 import ray
 from ray.autoscaler.sdk import request_resources
 
 from infrec.pipeline.cluster.memory import HEAPS, limit_heaps
+
+Node = TypeVar("Node")
 
 # A worker has one thread. So k workers on k cores do not compete, and the bytes of a result do not depend on the number
 # of cores. XLA's CPU client takes its thread count from NPROC, BLAS from its own variables, both as the process starts.
@@ -41,7 +44,8 @@ OBJECT_STORE_BYTES = 1024 * MIB
 the data. Only the dataset of a sweep stays there. Ray maps objects that are too large for it from files."""
 
 _STARTS = 3
-"""How often Ray is started until its node is up. A node ends if its agents take more than 15 s to start, as they can
+_NOT_UP = "timed out during startup"
+"""What Ray says of a node that did not come up. A node ends if its agents take more than 15 s to start, as they can
 beside busy processes. No setting changes that (github.com/ray-project/ray/issues/65983)."""
 
 NODES_SECONDS = 900.0
@@ -103,25 +107,35 @@ def _join(address: str, *, cpus: int | None, gpus: int | None) -> None:
 
 
 def _start(*, cpus: int | None, gpus: int | None) -> None:
-    """Start Ray on this machine, and start it again if its node ends before it is up."""
+    """Start Ray on this machine."""
     settings = {name: os.environ.get(name, value) for name, value in _RAY_ENVIRONMENT.items()}
     # Workers inherit the variables of this process. So no actor needs a process that is started specially for it
     with environment({**settings, **WORKER_ENVIRONMENT}):
-        for others in reversed(range(_STARTS)):
-            try:
-                ray.init(
-                    "local",  # else Ray joins a cluster of this machine's, and refuses the other arguments
-                    num_cpus=cpus,
-                    num_gpus=gpus,
-                    object_store_memory=min(OBJECT_STORE_BYTES, psutil.virtual_memory().available // 4),
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-                return
-            except Exception as error:  # Ray raises nothing more special. What it has started ends with this process
-                if not others or "timed out during startup" not in str(error):
-                    raise
+        until_up(
+            lambda: ray.init(
+                "local",  # else Ray joins a cluster of this machine's, and refuses the other arguments
+                num_cpus=cpus,
+                num_gpus=gpus,
+                object_store_memory=min(OBJECT_STORE_BYTES, psutil.virtual_memory().available // 4),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        )
+
+
+def until_up(start: Callable[[], Node]) -> Node:
+    """Start a node of Ray, and start it again, up to twice, if it ends before it is up.
+
+    Ray ends what belongs to a node that did not come up when this process ends.
+    """
+    for _ in range(_STARTS - 1):
+        try:
+            return start()
+        except Exception as error:  # Ray raises nothing more special
+            if _NOT_UP not in str(error):
+                raise
+    return start()
 
 
 def _scale_up(**wanted: int) -> None:
