@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import ray
 
+from tests.patience import PATIENCE_SECONDS
+
 # What one test has compiled, the processes of the next one need not compile again
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -30,6 +32,8 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "NO_PROXY": "*", "no_proxy": "*"}
 os.environ |= {"RAY_worker_niceness": "0"}
 # Nor are Ray's workers ended because other programs have filled the memory
 os.environ |= {"RAY_memory_monitor_refresh_ms": "0"}
+# Nor does a node end because its agents are slow to start
+os.environ |= {"RAY_agent_register_timeout_ms": str(1000 * PATIENCE_SECONDS)}
 
 from infrec.pipeline.cluster import Cluster, Pool, pool_size, ray_session
 from infrec.pipeline.cluster.pool import PoolActor

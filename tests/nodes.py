@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -16,11 +17,20 @@ from typing import Any
 import psutil
 import ray
 from ray._private import services
+from ray._private.node import Node
+from ray._raylet import persist_port
 from ray.cluster_utils import Cluster
 
 from infrec.pipeline.cluster import ray_session
-from infrec.pipeline.cluster.session import until_up
 from tests.patience import PATIENCE_SECONDS
+
+_PORTS_OF_AGENTS = (
+    "metrics_agent_port",
+    "metrics_export_port",
+    "dashboard_agent_listen_port",
+    "runtime_env_agent_port",
+)
+_reservations: list[socket.socket] = []
 
 
 def by_itself(
@@ -45,25 +55,55 @@ def by_itself(
 def wait_for_slow_nodes() -> None:
     """Have Ray wait for a node that starts as long as tests wait, but not for one that has ended.
 
-    Ray gives it 30 s, which no setting changes: too few beside busy processes.
+    Ray gives a node 30 s, and a node gives its agents 15 s to say on which ports they listen: too few beside busy
+    processes, and no setting changes either. Here the ports are chosen and written down before the agents start.
     """
-    once = services.get_node
+    find, start = services.get_node, Node.start_ray_processes
 
     def patiently(*of: Any) -> Any:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline and _newest_raylet_lives():
             with suppress(RuntimeError):  # the node is not there yet
-                return once(*of)
+                return find(*of)
             time.sleep(0.1)
-        return once(*of)
+        return find(*of)
 
-    services.get_node = patiently
+    def with_ports(node: Node) -> None:
+        for agent, port in zip(_PORTS_OF_AGENTS, free_ports(len(_PORTS_OF_AGENTS)), strict=True):
+            setattr(node._ray_params, agent, port)
+            persist_port(node._session_dir, node._node_id, agent, port)
+        start(node)
+
+    services.get_node, Node.start_ray_processes = patiently, with_ports
 
 
 def _newest_raylet_lives() -> bool:
     """Tell whether the node that this process has started last still runs. One that has ended is a zombie."""
     raylets = [child for child in psutil.Process().children() if child.name() == "raylet"]
     return not raylets or max(raylets, key=psutil.Process.create_time).status() != psutil.STATUS_ZOMBIE
+
+
+def free_ports(count: int) -> list[int]:
+    """Return TCP ports that are free, and that no other test takes for as long as this process runs.
+
+    They lie above the ports of Ray's workers and below those that Linux gives to whoever asks for any. A port is
+    reserved by its namesake of UDP.
+    """
+    ports: list[int] = []
+    for port in range(20_000, 32_000):
+        udp = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            udp.bind(("", port))
+            with socket.socket() as tcp:
+                tcp.bind(("", port))
+        except OSError:
+            udp.close()
+            continue
+        _reservations.append(udp)
+        ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise OSError(f"There are no {count} free ports.")
 
 
 def joining() -> dict[str, str]:
@@ -88,18 +128,19 @@ def session_on_nodes(count: int) -> Iterator[Callable[[], None]]:
 
     Another node joins, and the oldest one dies while the caller goes on: with calls in hand.
     """
-    cluster = Cluster()
-
-    def add_node(**options: Any) -> Any:
-        return until_up(lambda: cluster.add_node(**options))
-
-    health = {"health_check_period_ms": 500, "health_check_failure_threshold": 10}
-    add_node(num_cpus=0, include_dashboard=False, _system_config=health)
-    nodes = [add_node(num_cpus=1) for _ in range(count)]
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 10},
+        },
+    )
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(count)]
     with ThreadPoolExecutor(1) as meanwhile, ray_session(address=cluster.address):
 
         def replace_one() -> None:
-            nodes.append(add_node(num_cpus=1))
+            nodes.append(cluster.add_node(num_cpus=1))
             meanwhile.submit(cluster.remove_node, nodes.pop(0), allow_graceful=False)
 
         yield replace_one

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,8 +23,8 @@ import pytest
 import requests
 
 from infrec.jobs.cli import main
-from infrec.pipeline.cluster.session import until_up
 from tests.builders import taste_dataset
+from tests.nodes import free_ports
 from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
 
@@ -36,16 +34,28 @@ _OF_THE_HEAD = {
     "RAY_FAKE_CLUSTER": "1",
     "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     "RAY_health_check_failure_threshold": "200",  # on a busy machine a node is slow, and not lost
+    "RAY_agent_register_timeout_ms": str(1000 * PATIENCE_SECONDS),
 }
+
+
+_RAY = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+from tests.nodes import wait_for_slow_nodes
+wait_for_slow_nodes()
+del sys.path[0]
+from ray.scripts.scripts import main
+main()
+"""
+"""The command `ray`. Its nodes may be slow."""
 
 
 class Head:
     """The cluster's head node, and what its users type."""
 
     def __init__(self, scratch: str) -> None:
-        ports = _free_ports(6)
-        names = ("port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port")
-        names += ("runtime-env-agent-port", "ray-client-server-port")
+        names = ("port", "dashboard-port", "ray-client-server-port")
+        ports = free_ports(len(names))
         self.address = f"http://127.0.0.1:{ports[1]}"
         self.scratch = Path(scratch)
         self.token = uuid.uuid4().hex
@@ -55,23 +65,30 @@ class Head:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment = {**ours, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
-        self._command = ["ray", "start", "--head", "--block", "--num-cpus=0", "--object-store-memory=100000000"]
-        self._command += [f"--autoscaling-config={config}"]
-        self._command += [f"--temp-dir={scratch}", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-        self._command += [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]
         self._said = self.scratch / "head.txt"
-        self._process: subprocess.Popen[bytes]
-
-    def start(self) -> None:
-        """Start it, and wait until it takes jobs."""
         with self._said.open("w") as said:
             self._process = subprocess.Popen(
-                self._command,
+                [
+                    sys.executable,
+                    "-c",
+                    _RAY,
+                    "start",
+                    "--head",
+                    "--block",
+                    "--num-cpus=0",
+                    "--object-store-memory=100000000",
+                ]
+                + [f"--autoscaling-config={config}"]
+                + [f"--temp-dir={scratch}", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+                + [f"--{name}={port}" for name, port in zip(names, ports, strict=True)],
                 env={**self.environment, **_OF_THE_HEAD},
-                cwd=self.scratch,
+                cwd=scratch,
                 stdout=said,
                 stderr=subprocess.STDOUT,
             )
+
+    def wait(self) -> None:
+        """Wait until it takes jobs."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._takes_jobs():
             assert time.monotonic() < deadline, "the cluster did not start"
@@ -133,7 +150,7 @@ def head() -> Iterator[Head]:
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as scratch:  # sockets want short paths
         head = Head(scratch)
         try:
-            until_up(head.start)
+            head.wait()
             yield head
         finally:
             head.stop()
@@ -279,14 +296,3 @@ def _autoscaled(address: str) -> dict[str, Any]:
         "available_node_types": {"ray.head.default": head, "cpu-worker": node, "gpu-worker": with_gpu},
         "head_node_type": "ray.head.default",
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    """Above the ports of Ray's workers and below those that Linux gives to whoever asks for any: nobody else takes them
-    before the head does."""
-    ports = []
-    for port in random.Random(os.getpid()).sample(range(20_000, 32_000), 100):
-        with socket.socket() as one, suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            ports.append(port)
-    return ports[:count]
