@@ -34,7 +34,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from infrec.kernels.inner_products import dense_inner_products, dense_on_device
-from infrec.kernels.multinomial import Factor, add_multinomial_gradients, marks
+from infrec.kernels.multinomial import marks, multinomial_sums
 from infrec.kernels.ntk import NTK
 from infrec.kernels.sparse import product, rows_of_entries, with_empty_rows
 
@@ -171,12 +171,11 @@ class UsersLoss:
         )
         self._squares = np.einsum("ui,ui->u", summary, summary)
         self._whitening = jnp.asarray(whitening)
-        self._beta = _rounded(coefficients, factors)
-        self._shape, self._dtype = summary.shape, summary.dtype
+        self._coefficients, self._dtype = coefficients, summary.dtype
 
     def gradients(self, batch: Batch) -> Gradients:
         """Return the summed loss of the users of `batch`, and its derivatives. These have the dtype of the model."""
-        users, (_, items) = len(batch.weights), self._shape
+        users, items = len(batch.weights), self._coefficients.shape[1]
         context, targets, left_out = (with_empty_rows(matrix, _SHAPE_STEP) for matrix in batch[:3])
         counts = np.diff(targets.indptr).astype(self._dtype)
         weights = np.pad(batch.weights, (0, -users % _SHAPE_STEP))
@@ -184,21 +183,16 @@ class UsersLoss:
         products = self._products(context)
         entries = _CACHED if self._on_host else _ON_DEVICE
         height = max(1, entries // (items * _SHAPE_STEP)) * _SHAPE_STEP
-        d_beta, d_squares, losses = jnp.zeros(self._shape, self._dtype), np.zeros_like(self._squares), []
+        sums, d_squares = multinomial_sums(self._coefficients, self._factors), np.zeros_like(self._squares)
         for start in range(0, users, height):
             rows = slice(start, start + height)
             arguments = self._ntk, items, products.inner(rows), norms[rows], self._squares, self._whitening
-            phi = _rounded(_features(*arguments), self._factors)
             marked = marks(targets[rows], left_out[rows])
-            loss, d_phi, d_beta = add_multinomial_gradients(
-                d_beta, phi, self._beta, marked, counts[rows], weights[rows]
-            )
+            d_phi = sums.add(_features(*arguments), marked, counts[rows], weights[rows])
             d_inner, d_squares_of_block = _features_pull_back(*arguments, d_phi)
             products.pull_back(rows, d_inner)
             d_squares += np.asarray(d_squares_of_block)
-            losses.append(loss)
-        loss = float(sum(np.asarray(part).sum(dtype=np.float64) for part in losses))
-        return Gradients(loss, np.asarray(d_beta), products.d_summary(), d_squares)
+        return Gradients(sums.loss(), sums.d_beta(), products.d_summary(), d_squares)
 
 
 class _OnHost:
@@ -242,9 +236,6 @@ class _OnDevice:
 def _add_transposed_product(total: Array, left: Array, right: Array) -> Float[Array, "budget items"]:
     result: Array = total + _matmul(left.T, right.astype(left.dtype))
     return result
-
-
-_rounded = jax.jit(Factor.of, static_argnums=1)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

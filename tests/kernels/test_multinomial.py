@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from infrec.kernels.multinomial import Factor, MultinomialGradients, add_multinomial_gradients, marks
+from infrec.kernels.multinomial import MultinomialSums, marks, multinomial_sums
 from tests import oracles
+from tests.processors import PROCESSORS, act_as
 
 USERS, BUDGET, ITEMS = 11, 4, 23
 
@@ -35,11 +36,13 @@ class Block:
         self.beta = 3 * rng.normal(size=(BUDGET, ITEMS)).astype(dtype)
         self.weights = rng.random(USERS).astype(dtype)
 
-    def gradients(self, d_beta: jax.Array, factors: type) -> MultinomialGradients:
-        phi, beta = (Factor.of(jnp.asarray(matrix), factors) for matrix in (self.phi, self.beta))
+    def sums(self, factors: type, *, times: int = 1) -> tuple[MultinomialSums, np.ndarray]:
+        """Return the sums of the block, added so many times, and its dΦ."""
+        sums = multinomial_sums(self.beta, factors)
         marked = marks(sp.csr_array(self.targets), sp.csr_array(self.left_out))
         counts = self.targets.sum(axis=1).astype(self.phi.dtype)
-        return add_multinomial_gradients(d_beta, phi, beta, marked, counts, self.weights)
+        d_phi = [np.asarray(sums.add(jnp.asarray(self.phi), marked, counts, self.weights)) for _ in range(times)]
+        return sums, d_phi[-1]
 
     def expected(self) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
         """By autodiff, in float64."""
@@ -53,28 +56,39 @@ class Block:
 @pytest.mark.parametrize(
     ("factors", "tolerance"), [(jnp.float64, 1e-12), (jnp.float32, 2e-5), (jnp.bfloat16, 2e-2)], ids=str
 )
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("processor", PROCESSORS)
 def test_loss_and_gradients_by_hand(
-    factors: type, tolerance: float, backend: str, monkeypatch: pytest.MonkeyPatch
+    factors: type, tolerance: float, processor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of rounded factors are those of the exact formula up to the rounding."""
     with jax.enable_x64(factors == jnp.float64):
         block = Block(np.float64 if factors == jnp.float64 else np.float32)
         loss, expected = block.expected()
-        monkeypatch.setattr(jax, "default_backend", lambda: backend)
-        already = np.ones_like(block.beta)
-        losses, d_phi, d_beta = (np.asarray(x) for x in block.gradients(jnp.asarray(already), factors))
+        act_as(processor, monkeypatch)
+        sums, d_phi = block.sums(factors, times=3)
         monkeypatch.undo()
     scores = block.phi @ block.beta
     assert loss == pytest.approx(oracles.multinomial_loss(scores, block.targets, block.left_out, block.weights))
-    assert float(losses.sum()) == pytest.approx(loss, rel=tolerance)
-    for gradient, by_autodiff in zip((d_phi, d_beta - already), expected, strict=True):
+    assert sums.loss() == pytest.approx(3 * loss, rel=tolerance)
+    for gradient, by_autodiff in zip((d_phi, sums.d_beta() / 3), expected, strict=True):
         assert gradient.dtype == block.phi.dtype
         np.testing.assert_allclose(gradient, by_autodiff, atol=tolerance * np.abs(by_autodiff).max())
+
+
+def test_one_kind_of_cpu_rounds_like_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Factors are rounded to the same numbers, so that only the order of sums is another."""
+    block, found = Block(np.float32), {}
+    for processor in ("CPU", "CPU with AMX"):
+        act_as(processor, monkeypatch)
+        sums, d_phi = block.sums(jnp.bfloat16)
+        found[processor] = d_phi, sums.d_beta()
+    for one, other in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(one).max())
 
 
 def test_scores_of_any_size_are_fine() -> None:
     block = Block(np.float32)
     block.beta *= 1e4
-    for part in block.gradients(jnp.zeros(block.beta.shape), jnp.bfloat16):
+    sums, d_phi = block.sums(jnp.bfloat16)
+    for part in (sums.loss(), sums.d_beta(), d_phi):
         assert np.isfinite(part).all()

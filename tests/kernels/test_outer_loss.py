@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from infrec.kernels import outer_loss
-from infrec.kernels.multinomial import add_multinomial_gradients
+from infrec.kernels import multinomial, outer_loss
 from infrec.kernels.ntk import NTK
 from infrec.kernels.outer_loss import Batch, InnerModel, UsersLoss
 from tests import oracles
+from tests.processors import PROCESSORS, act_as
 
 USERS, BUDGET, ITEMS = 40, 7, 31
 LAM = 1e-3
@@ -55,8 +56,11 @@ class Problem:
         return Batch(context, sp.csr_array(self.targets), context, self.weights)
 
 
-ROUTES = pytest.mark.parametrize("backend", ["cpu", "gpu"])
-"""A CPU takes the other's route as well."""
+@pytest.fixture(params=PROCESSORS)
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    act_as(request.param, monkeypatch)
+    kind: str = request.param
+    return kind
 
 
 @cache
@@ -77,16 +81,14 @@ def by_autodiff(ntk: NTK) -> tuple[float, np.ndarray, np.ndarray]:
     return float(loss), np.asarray(d_summary), np.asarray(d_beta)
 
 
-@ROUTES
 @pytest.mark.parametrize(
     ("factors", "tolerance"), [(jnp.float64, 1e-7), (jnp.float32, 1e-3), (jnp.bfloat16, 2e-2)], ids=str
 )
 @pytest.mark.parametrize("ntk", [NTK(), NTK(depth=2, b_std=0.3)], ids=["depth 1", "depth 2"])
 def test_gradients_of_users_are_those_of_the_dense_formula(
-    backend: str, factors: type, tolerance: float, ntk: NTK, monkeypatch: pytest.MonkeyPatch
+    processor: str, factors: type, tolerance: float, ntk: NTK
 ) -> None:
     loss, d_summary, d_beta = by_autodiff(ntk)
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     with jax.enable_x64(factors == jnp.float64):
         problem = Problem(np.float64 if factors == jnp.float64 else np.float32)
         model = InnerModel(*(x.astype(problem.summary.dtype) for x in (problem.summary, *random_model())))
@@ -97,12 +99,10 @@ def test_gradients_of_users_are_those_of_the_dense_formula(
     np.testing.assert_allclose(whole, d_summary, atol=tolerance * np.abs(d_summary).max())
 
 
-@ROUTES
-def test_blocks_of_users_add_up(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_users_add_up(processor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Problem(np.float32)
     batch = Batch(*(sp.vstack([matrix] * 7, format="csr") for matrix in problem.batch[:3]), np.tile(problem.weights, 7))
     model = InnerModel(problem.summary, np.eye(BUDGET, dtype=np.float32), problem.summary)
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     once = UsersLoss(NTK(), model).gradients(problem.batch)
     for name in ("_CACHED", "_ON_DEVICE"):
         monkeypatch.setattr(outer_loss, name, 1)
@@ -111,14 +111,16 @@ def test_blocks_of_users_add_up(backend: str, monkeypatch: pytest.MonkeyPatch) -
         np.testing.assert_allclose(seven, 7 * np.asarray(one), rtol=1e-3, atol=1e-3 * np.abs(one).max())
 
 
-def test_blocks_of_like_size_share_one_compiled_function() -> None:
+def test_blocks_of_like_size_share_one_compiled_function(processor: str) -> None:
     """The last block of anything is shorter, and a compilation takes longer than many blocks."""
+    compiled: Any = multinomial._losses_and_d_scores if processor == "CPU" else multinomial._added
     problem = Problem(np.float32)
     model = InnerModel(problem.summary, np.eye(BUDGET, dtype=np.float32), problem.summary)
-    UsersLoss(NTK(), model).gradients(problem.batch)
-    compiled = add_multinomial_gradients._cache_size()
-    UsersLoss(NTK(), model).gradients(Batch(*(matrix[: USERS - 3] for matrix in problem.batch)))
-    assert add_multinomial_gradients._cache_size() == compiled
+    loss = UsersLoss(NTK(), model)
+    loss.gradients(problem.batch)
+    times = compiled._cache_size()
+    loss.gradients(Batch(*(matrix[: USERS - 3] for matrix in problem.batch)))
+    assert compiled._cache_size() == times
 
 
 def test_a_model_of_a_summary_is_that_of_the_oracle() -> None:
