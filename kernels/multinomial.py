@@ -6,11 +6,11 @@ softmax. Then
     loss = Σ_u w_u [ |T_u| · log Σ_{i∉E_u} exp P_ui − Σ_{i∈T_u} P_ui ],
     dP_ui = w_u [ |T_u| exp(P_ui)/Σ_{j∉E_u} exp(P_uj) − 1[i∈T_u] ]  (0 where i∈E_u),   dΦ = dP βᵀ,   dβ = Φᵀ dP.
 
-Three matrix products are the heavy work. GPUs multiply bfloat16 sixteen times as fast as float32, CPUs with AMX several
-times as fast. So the factors may be rounded to bfloat16, which changes each entry by up to 2⁻⁹ of itself; sums are
-float32. A caller that rounds them ensures that nothing cancels in the products: `kernels.outer_loss` whitens Φ and β.
-On other CPUs NumPy multiplies the same rounded factors in float32, twice as fast as XLA. So the kind of CPU changes the
-order of sums and nothing else.
+Three matrix products are the heavy work. GPUs multiply bfloat16 sixteen times as fast as float32, CPUs with
+instructions for it at least twice as fast. So the factors may be rounded to bfloat16, which changes each entry by up to
+2⁻⁹ of itself; sums are float32. A caller that rounds them ensures that nothing cancels in the products:
+`kernels.outer_loss` whitens Φ and β. On other CPUs NumPy multiplies the same rounded factors in float32, twice as fast
+as XLA. So the kind of CPU changes the order of sums and nothing else.
 """
 
 from __future__ import annotations
@@ -74,16 +74,16 @@ class MultinomialSums(Protocol):
 
 def multinomial_sums(beta: Float[Array | np.ndarray, "budget items"], factors: DTypeLike) -> MultinomialSums:
     """Return empty sums for this β, on JAX's default device. Factors of products are rounded to the dtype `factors`."""
-    if jax.default_backend() != "cpu" or (factors == jnp.bfloat16 and cpu_has_amx()):
+    if jax.default_backend() != "cpu" or (factors == jnp.bfloat16 and cpu_multiplies_bfloat16()):
         return _SumsInXLA(beta, factors)
     return _SumsInNumPy(beta, factors)
 
 
 @cache
-def cpu_has_amx() -> bool:
-    """Tell whether this machine's CPU has matrix units for bfloat16. Only Linux on x86 says so."""
+def cpu_multiplies_bfloat16() -> bool:
+    """Tell whether this machine's CPU has instructions that multiply bfloat16. Only Linux on x86 says so."""
     known = Path("/proc/cpuinfo")
-    return known.exists() and "amx_bf16" in known.read_text().split()
+    return known.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(known.read_text().split())
 
 
 class _SumsInXLA:

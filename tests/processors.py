@@ -7,10 +7,10 @@ import pytest
 
 from infrec.kernels import multinomial
 
-PROCESSORS = ("CPU", "CPU with AMX", "accelerator")
+PROCESSORS = ("CPU", "CPU with bfloat16", "accelerator")
 
 
 def act_as(processor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the way of this processor."""
-    monkeypatch.setattr(multinomial, "cpu_has_amx", lambda: processor == "CPU with AMX")
+    monkeypatch.setattr(multinomial, "cpu_multiplies_bfloat16", lambda: processor == "CPU with bfloat16")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu" if processor == "accelerator" else "cpu")

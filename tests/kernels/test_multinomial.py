@@ -78,7 +78,7 @@ def test_loss_and_gradients_by_hand(
 def test_one_kind_of_cpu_rounds_like_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """Factors are rounded to the same numbers, so that only the order of sums is another."""
     block, found = Block(np.float32), {}
-    for processor in ("CPU", "CPU with AMX"):
+    for processor in ("CPU", "CPU with bfloat16"):
         act_as(processor, monkeypatch)
         sums, d_phi = block.sums(jnp.bfloat16)
         found[processor] = d_phi, sums.d_beta()
