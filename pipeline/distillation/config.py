@@ -110,15 +110,16 @@ class DistillConfig:
     steps: int = 150
     """The number of updates of the logits before the first restart."""
     restarts: int = 0
-    """The greatest number of times that the steps begin anew, half as many each time, as long as the last ones found a
-    better summary. They begin half-way between the best summary and a cold start from other users: cosine annealing
+    """The greatest number of times that the steps begin anew, each time half of `steps`, as long as the last ones found
+    a better summary. They begin half-way between the best summary and a cold start from other users: cosine annealing
     with warm restarts (Loshchilov & Hutter, ICLR 2017), shrunk and perturbed as in `warm`."""
     batch: int = 1536
     """The number of users in a step. If the dataset has fewer, a step takes all of them."""
     accumulate: int = 1
     """The number of batches whose gradients are averaged before an update. They share one sample of the summary."""
     lambdas: tuple[float, ...] = (1e-5, 1e-3, 0.03)
-    """The candidates for λ of the inner ridge regression. Validation chooses one, which the loss uses from then on."""
+    """The candidates for λ of the inner ridge regression. Validation chooses one, which the loss uses from then on: the
+    first validation where labels are `SOLVED`, else each."""
     validate_every: int = 25
     patience: int = 2
     """The number of validations without a better one after which the run ends."""

@@ -50,7 +50,7 @@ DEFAULT_SPACE: Space = {
     "sharpness": tune.loguniform(1.0, 30.0),
     "depth": tune.choice([1, 2]),
 }
-"""Domains around the values that are best on ML-1M. λ is not among them, because every validation chooses it."""
+"""Domains around the values that are best on ML-1M. λ is not among them, because validation chooses it."""
 
 
 def read_space(uri: str) -> Space:
