@@ -71,9 +71,10 @@ def distill(
     label_rank: Annotated[
         int, typer.Option(help="Solved labels: their greatest rank. Validation may choose a lower one.")
     ] = _DEFAULT.label_rank,
-    label_loss: Annotated[
-        float, typer.Option(help="Solved labels: the part of the validation metric that fewer bytes may cost.")
-    ] = _DEFAULT.label_loss,
+    label_agreement: Annotated[
+        float,
+        typer.Option(help="Solved labels: the part of the first ten recommendations that rounding them must leave."),
+    ] = _DEFAULT.label_agreement,
     weight_step: Annotated[
         float, typer.Option(help="Solved labels: the step that weights are rounded to; the greater, the fewer bytes.")
     ] = _DEFAULT.weight_step,
@@ -155,7 +156,7 @@ def distill(
             label_draws=label_draws,
             label_user_weight=label_user_weight,
             label_rank=label_rank,
-            label_loss=label_loss,
+            label_agreement=label_agreement,
             weight_step=weight_step,
             weighted_items=weighted_items,
             start_from_groups=start_from_groups,

@@ -106,7 +106,7 @@ def test_the_paper_s_objective_is_there(dataset: str, cluster: Cluster, tmp_path
             "The user weight of labels must lie in 0 … 1, it is 2 (--label-user-weight).",
         ),
         (["--label-rank", "0"], "The rank of the labels must be at least 1, it is 0 (--label-rank)."),
-        (["--label-loss", "1"], "The loss of the labels must be at least 0 and below 1, it is 1 (--label-loss)."),
+        (["--label-agreement", "2"], "The agreement of the labels must lie in 0 … 1, it is 2 (--label-agreement)."),
         (["--weight-step", "0"], "The step of the weights must be positive and finite, it is 0 (--weight-step)."),
         (["--weighted-items", "0"], "The number of weighted items must be at least 1, it is 0 (--weighted-items)."),
         (["--start-from-groups", "0"], "The number of users in a group must be at least 1, it is 0"),

@@ -25,7 +25,7 @@ from infrec.pipeline.distillation import labels as labels_module
 from infrec.pipeline.distillation.denoising import Denoising
 from infrec.pipeline.distillation.labels import RoundedLabels, best_exponent
 from infrec.pipeline.models import HISTORY, labels_of, load_recommender, summary_bytes, summary_matrix
-from infrec.pipeline.models.summary import LABELS
+from infrec.pipeline.models.summary import LABELS, WEIGHTS
 from infrec.pipeline.solvers import normal_equations
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Diverged, Kind
 from tests import oracles
@@ -88,7 +88,7 @@ def test_solved_labels_are_those_of_the_dense_formula(
     lam = summary.manifest.config["lambda"]
     ridge = summary.table(HISTORY)["ridge"][-1].as_py()
     train = dataset.training_matrix()
-    how = denoising(mean_size=train.nnz / 150, seed=CONFIG.seed)
+    how = denoising(mean_size=train.nnz / 150, draws=CONFIG.label_draws, seed=CONFIG.seed)
     # The users of each of the four parts are one block
     bounds = [150 * part // 4 for part in range(5)]
     draws = [[*how.inputs(train[start:stop], part, 0)] for part, (start, stop) in enumerate(pairwise(bounds))]
@@ -132,15 +132,31 @@ def test_items_without_weights_are_recommended(pool: Pool, tmp_path: Path) -> No
     assert (~np.isin(best, weighted)).mean() > 0.05
 
 
-def test_a_greater_loss_takes_fewer_bytes(pool: Pool, tmp_path: Path) -> None:
+def test_coarser_levels_take_fewer_bytes_and_change_more(pool: Pool, tmp_path: Path) -> None:
     dataset = taste_dataset(tmp_path / "data", 400, 50, seed=0)
-    exact, coarse = (
-        published(dataset, tmp_path / f"{loss}", pool, label_loss=loss, weight_step=step)
-        for loss, step in ((0.0, 0.2), (0.2, 2.0))
+    finest, fine, coarse = (
+        published(dataset, tmp_path / f"{agreement}", pool, label_agreement=agreement) for agreement in (1, 0.9, 0.6)
     )
-    assert summary_bytes(coarse) < 0.9 * summary_bytes(exact)
-    losses = [1 - summary.table(HISTORY)["nDCG@10"][-1].as_py() / best_of(exact) for summary in (exact, coarse)]
-    assert losses[1] < 0.25
+    assert summary_bytes(finest) > summary_bytes(fine) > summary_bytes(coarse)
+    assert 1 > agreement_of(finest, fine, dataset) > agreement_of(finest, coarse, dataset) > 0.5
+
+
+def agreement_of(summary: Artefact, other: Artefact, dataset: Dataset) -> float:
+    """Return the part of the first ten recommendations for the users of validation that two summaries share."""
+    seen = dataset.histories().context("validation")
+    lists = []
+    for one in (summary, other):
+        scores = load_recommender(one).scores(seen)
+        scores[seen.nonzero()] = -np.inf
+        lists.append(np.argsort(-scores, axis=1)[:, :10])
+    return float(np.mean([len({*mine} & {*others}) / 10 for mine, others in zip(*lists, strict=True)]))
+
+
+def test_weights_in_greater_steps_take_fewer_bytes(pool: Pool, tmp_path: Path) -> None:
+    dataset = taste_dataset(tmp_path / "data", 400, 50, seed=0)
+    fine, coarse = (published(dataset, tmp_path / f"{step}", pool, weight_step=step) for step in (0.2, 2.0))
+    assert coarse.manifest.files[WEIGHTS].size < 0.9 * fine.manifest.files[WEIGHTS].size
+    assert best_of(coarse) > 0.75 * best_of(fine)
 
 
 def best_of(summary: Artefact) -> float:

@@ -71,15 +71,15 @@ class DistillConfig:
     labels: Labels = Labels.SOLVED
     label_drop: float = 0.3
     """For `SOLVED`: the probability with which an interaction is left out of the users that labels are fitted to."""
-    label_draws: int = 3
+    label_draws: int = 8
     """For `SOLVED`: the number of times that each user takes part, each time without other interactions."""
     label_user_weight: float = 0.5
     """For `SOLVED`: the exponent ω: a user with |x| interactions has the weight |x|^−ω in the fit."""
     label_rank: int = 160
     """For `SOLVED`: the greatest rank of the labels. Validation may choose a lower one."""
-    label_loss: float = 0.0025
-    """For `SOLVED`: the part of the validation metric that labels may lose when their rank is lowered and they are
-    rounded. The more, the fewer bytes."""
+    label_agreement: float = 0.95
+    """For `SOLVED`: the part of the first ten recommended items that rounding the labels must leave as it is. The less,
+    the fewer bytes."""
     weight_step: float = 0.7
     """For `SOLVED`: how coarsely weights are rounded, in units of their spread: see `kernels.levels.RoundedRows`."""
     weighted_items: int | None = None
@@ -193,9 +193,9 @@ class DistillConfig:
                 f"The user weight of labels must lie in 0 … 1, it is {self.label_user_weight:g}.",
                 "label_user_weight",
             )
-        if not 0 <= self.label_loss < 1:
+        if not 0 <= self.label_agreement <= 1:
             raise InputError(
-                f"The loss of the labels must be at least 0 and below 1, it is {self.label_loss:g}.", "label_loss"
+                f"The agreement of the labels must lie in 0 … 1, it is {self.label_agreement:g}.", "label_agreement"
             )
         if not (math.isfinite(self.weight_step) and self.weight_step > 0):
             raise InputError(

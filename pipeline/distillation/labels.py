@@ -10,7 +10,9 @@ These are Nyström's normal equations (`kernels.nystrom`), with M in place of K_
 c. Validation chooses c = c' tr(M⁻¹A)/m from a grid of c', which grows for as long as the best c' lies at its edge.
 
 The labels of all items are many numbers. They are kept as factors F G of a low rank, in levels (`kernels.levels`).
-Validation chooses the lowest rank and the coarsest levels that judge as well as the best labels, but for a small loss.
+Validation chooses the lowest rank that judges as well as the best labels, but for a small loss. Levels only add noise,
+and what they cost is too little for validation to see it among its own noise. So the levels are the coarsest with which
+the users of validation are still recommended nearly the same items.
 
 Source: the label solve of KIP (Nguyen, Chen & Lee, ICLR 2021, arXiv 2011.00050), with the denoising of EDLAE (Steck,
 NeurIPS 2020). On three logs these labels are better than S itself (benchmarks/README.md).
@@ -24,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float32, Float64, Int8
+from jaxtyping import Float32, Float64, Int, Int8
 
 from infrec.kernels.inner_regression import solve_summary
 from infrec.kernels.kernel_matrix import KernelRows, kernel_diagonal_block
@@ -41,9 +43,14 @@ _EXPONENTS = range(-4, 1)
 _ALL_EXPONENTS = range(-12, 4)
 """The greatest grid of c'. Beyond its ends c' changes nothing, or leaves nothing."""
 
-_STEPS = (3.0, 2.0, 1.5, 1.0, 0.5, 0.25)
+_RANK_LOSS = 0.00125
+"""The part of the validation metric that labels may lose when their rank is lowered."""
+
+_STEPS = (3.0, 2.0, 1.5, 1.0, 0.75, 0.5, 0.35, 0.25)
 """The steps of G that are tried, the coarsest first, in units of the root mean square of G."""
 
+_COMPARED = 10
+"""The number of recommended items that are compared to tell what levels change."""
 
 _JUDGED_ENTRIES = 1 << 27
 """The entries of right factors that are judged at once: 512 MB."""
@@ -72,6 +79,11 @@ class RoundedLabels(NamedTuple):
         right = Levels.of(exact.right.T, step * float(np.sqrt(_mean_squares(exact.right).mean())))
         left = exact.left * right.steps
         return cls(Levels.of(left, _FACTOR_STEP * np.sqrt(_mean_squares(left))), right.levels.T)
+
+    @property
+    def as_floats(self) -> LabelFactors:
+        """F G as float32."""
+        return LabelFactors(self.factors.matrix, self.labels.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -133,12 +145,18 @@ class LabelSystem:
 
     def judged(self, *labels: LabelFactors) -> list[dict[str, float] | None]:
         """Return the validation metrics of some labels, or None for those that are not finite."""
-        models = [
-            Coefficients(solve_summary(self.config.ntk, self.summary, self.lam, left), right) for left, right in labels
-        ]
+        models = [self._model(factors) for factors in labels]
         finite = [model for model in models if np.isfinite(model.dual).all()]
         metrics = iter(self.users.judge(self.config.ntk, self.summary, finite) if finite else [])
         return [next(metrics) if np.isfinite(model.dual).all() else None for model in models]
+
+    def recommended(self, labels: LabelFactors) -> Int[np.ndarray, "users k"]:
+        """Return the first items for the users of validation by labels of all items."""
+        compared = min(_COMPARED, labels.right.shape[1])
+        return self.users.recommended(self.config.ntk, self.summary, self._model(labels), compared)
+
+    def _model(self, labels: LabelFactors) -> Coefficients:
+        return Coefficients(solve_summary(self.config.ntk, self.summary, self.lam, labels.left), labels.right)
 
     def best_exponent(self, near: int | None = None) -> tuple[int, dict[str, float]]:
         """Return the best exponent of c' and its metrics, with labels of the greatest rank: see `best_exponent`."""
@@ -157,8 +175,8 @@ class LabelSystem:
         return best_exponent(judged, self.config.select, near)
 
     def solve(self, near: int | None = None, report: Report = silent) -> SolvedLabels:
-        """Return labels of the lowest rank and the coarsest levels that lose no more than `config.label_loss`."""
-        select, loss = self.config.select, self.config.label_loss
+        """Return labels of all items, of the lowest rank and the coarsest levels that do: see the module."""
+        select = self.config.select
         report("Labels", 0, 3)
         exponent, metrics = self.best_exponent(near)
         ridge = 10.0**exponent
@@ -167,18 +185,23 @@ class LabelSystem:
         while (rank := len(exact.right) * 2 // 3) > 0:
             lower = self.factors(ridge, rank)
             (found,) = self.judged(lower)
-            if not found or found[select] < (1 - loss / 2) * best:
+            if not found or found[select] < (1 - _RANK_LOSS) * best:
                 break
             exact, best = lower, max(best, found[select])
         report("Labels", 2, 3)
+        recommended = self.recommended(exact)
         for step in _STEPS:
             labels = RoundedLabels.of(exact, step)
-            (found,) = self.judged(LabelFactors(labels.factors.matrix, labels.labels.astype(np.float32)))
-            metrics = found or metrics
-            if found and found[select] >= (1 - loss) * best:
+            if _agreement(self.recommended(labels.as_floats), recommended) >= self.config.label_agreement:
                 break
+        (found,) = self.judged(labels.as_floats)
         report("Labels", 3, 3)
-        return SolvedLabels(labels, ridge, metrics)
+        return SolvedLabels(labels, ridge, found or metrics)
+
+
+def _agreement(lists: Int[np.ndarray, "users k"], others: Int[np.ndarray, "users k"]) -> float:
+    """Return the part of the items in `lists` that the same user has in `others`."""
+    return float((lists[:, :, None] == others[:, None, :]).any(axis=2).mean())
 
 
 def best_exponent(

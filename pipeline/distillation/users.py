@@ -16,6 +16,7 @@ from infrec.kernels.metrics import BlockMetrics, combine, propensity_weights
 from infrec.kernels.ntk import NTK
 from infrec.kernels.nystrom import NormalEquations
 from infrec.kernels.outer_loss import Batch, Gradients, InnerModel, UsersLoss
+from infrec.kernels.ranking import exclude, top_k
 from infrec.kernels.sparse import chosen_entries
 from infrec.pipeline.cluster import Report, Workers, give_back_memory, silent
 from infrec.pipeline.data import (
@@ -172,19 +173,44 @@ class PartWorker:
         models: Sequence[Coefficients],
     ) -> list[list[BlockMetrics]]:
         """Return the part's share of the validation metrics for every model, block by block."""
-        kernel_of = LandmarkKernel.of(ntk, KernelRows.of(sp.csr_array(summary)))
         judged: list[list[BlockMetrics]] = [[] for _ in models]
-        for block in self.judged_blocks(part):
-            kernel = kernel_of(KernelRows.of(self._weighted(block.context)))
-            for model, metrics in zip(models, judged, strict=True):
-                scores = kernel @ model.dual
-                if model.labels is not None:
-                    scores = scores @ model.labels
-                weighted_only = self._items is not None and scores.shape[1] == len(self._items)
-                scored = self._items if weighted_only else None
-                metrics.append(block.metrics(scores, self._weights, scored=scored))
+        for block, model, scores in self._scores(part, ntk, summary, models):
+            weighted_only = self._items is not None and scores.shape[1] == len(self._items)
+            scored = self._items if weighted_only else None
+            judged[model].append(block.metrics(scores, self._weights, scored=scored))
         give_back_memory()
         return judged
+
+    def recommended(
+        self,
+        part: int,
+        ntk: NTK,
+        summary: Float[np.ndarray, "budget weighted"],
+        model: Coefficients,
+        k: int,
+    ) -> list[Int[np.ndarray, "users k"]]:
+        """Return the first k items for the part's judged users by a model that scores all items, block by block."""
+        lists = []
+        for block, _, scores in self._scores(part, ntk, summary, [model]):
+            exclude(scores, block.context)
+            lists.append(top_k(scores, k))
+        give_back_memory()
+        return lists
+
+    def _scores(
+        self,
+        part: int,
+        ntk: NTK,
+        summary: Float[np.ndarray, "budget weighted"],
+        models: Sequence[Coefficients],
+    ) -> Iterator[tuple[UserBlock, int, Float32[np.ndarray, "users scored"]]]:
+        """Yield the scores for each block of judged users by each model, with the number of the model."""
+        kernel_of = LandmarkKernel.of(ntk, KernelRows.of(sp.csr_array(summary)))
+        for block in self.judged_blocks(part):
+            kernel = kernel_of(KernelRows.of(self._weighted(block.context)))
+            for number, model in enumerate(models):
+                scores = kernel @ model.dual
+                yield block, number, scores if model.labels is None else scores @ model.labels
 
     def normal_equations(
         self,
@@ -326,3 +352,15 @@ class Users:
         if not any(block.users for block in blocks[0]):
             raise InputError("The dataset has no validation interactions to choose a summary on.")
         return [combine(metrics) for metrics in blocks]
+
+    def recommended(
+        self,
+        ntk: NTK,
+        summary: Float[np.ndarray, "budget weighted"],
+        model: Coefficients,
+        k: int,
+    ) -> Int[np.ndarray, "users k"]:
+        """Return the first k items for every judged user, best first, by a model that scores all items."""
+        shared = self.workers.share(summary), self.workers.share(model)
+        parts = self.workers.map("recommended", [(part, ntk, *shared, k) for part in range(self.parts)])
+        return np.concatenate([block for blocks in parts for block in blocks])
