@@ -32,14 +32,16 @@ _PORTS_OF_AGENTS = (
 )
 _reservations: list[socket.socket] = []
 
+PATIENTLY = "from tests.nodes import wait_for_slow_nodes; wait_for_slow_nodes(); "
+"""What a program that starts Ray in a process of its own begins with."""
+
 
 def by_itself(
     function: Callable[..., None], *arguments: Any, one_core: bool = False, joins: bool = False
 ) -> subprocess.Popen[str]:
     """Call a function of a test module in a process of its own. If it `joins`, its Ray is that of the tests."""
     module, name = Path(inspect.getfile(function)).stem, function.__name__
-    code = f"from tests.{module} import {name}; from tests.nodes import wait_for_slow_nodes; wait_for_slow_nodes(); "
-    code += f"{name}(*{arguments!r})"
+    code = f"from tests.{module} import {name}; {PATIENTLY}{name}(*{arguments!r})"
     if one_core:  # before anything is imported that asks for the number of cores
         code = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); {code}"
     return subprocess.Popen(

@@ -27,6 +27,7 @@ from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
 from infrec.pipeline.storage.artefact import FORMAT_VERSION
 from tests.builders import write_dataset
 from tests.matrices import split_matrix, taste_matrix
+from tests.nodes import PATIENTLY
 from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
 
@@ -261,7 +262,8 @@ def test_one_user_and_one_item(cluster: Cluster, tmp_path: Path, capsys: pytest.
 def test_ctrl_c_leaves_nothing_behind_that_a_reader_accepts(tmp_path: Path) -> None:
     matrix = taste_matrix(1500, 300, seed=2)
     write_dataset(tmp_path / "dataset", *split_matrix(matrix, seed=2))
-    command = [sys.executable, "-m", "jobs", "fit", str(tmp_path / "dataset"), "--out", str(tmp_path / "model")]
+    infrec = [sys.executable, "-c", f"{PATIENTLY}from infrec.jobs.cli import main; raise SystemExit(main())"]
+    command = [*infrec, "fit", str(tmp_path / "dataset"), "--out", str(tmp_path / "model")]
     grid = ",".join(str(1 + step / 100) for step in range(400))
     job = subprocess.Popen([*command, "--lambda", grid], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
     staging = tmp_path / ".model.partial"

@@ -14,12 +14,16 @@ from tests.nodes import answer_of, by_itself
 
 def test_a_node_that_ends_before_it_is_up_is_started_again() -> None:
     """As Ray's nodes do whose agents take more than 15 s to start. In a process of its own: this one has its Ray."""
-    ended, cpus = answer_of(by_itself(start_beside_a_killer)).split()
+    ended, cpus, heads = answer_of(by_itself(start_beside_a_killer)).split()
     assert (ended, cpus) == ("1", "2")
+    assert heads == "1", "what belonged to the first node still runs"
 
 
 def start_beside_a_killer() -> None:
-    """Open a session while a thread kills the first node that starts. Prints the kills, and the CPUs of the session."""
+    """Open a session while a thread kills the first node that starts.
+
+    Prints the number of kills, the CPUs of the session, and the number of head processes that run.
+    """
     ended: list[int] = []
 
     def kill_the_first() -> None:
@@ -35,4 +39,5 @@ def start_beside_a_killer() -> None:
     with ray_session(cpus=2) as cluster:
         killer.join()
         assert ray.get(ray.remote(lambda: True).remote())
-        print(len(ended), cluster.cpus)
+        children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+        print(len(ended), cluster.cpus, sum(child.name() == "gcs_server" for child in children))

@@ -24,7 +24,7 @@ import requests
 
 from infrec.jobs.cli import main
 from tests.builders import taste_dataset
-from tests.nodes import free_ports
+from tests.nodes import PATIENTLY, free_ports
 from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
 
@@ -159,7 +159,7 @@ def head() -> Iterator[Head]:
 def test_without_an_address_a_job_has_a_ray_of_its_own(head: Head) -> None:
     """Though one was begun on this machine, of which Ray keeps a note."""
     code = "from infrec.pipeline.cluster import ray_session\nwith ray_session(cpus=3) as cluster: print(cluster.cpus)"
-    run = head.begin(sys.executable, "-c", code, RAY_AUTH_MODE="disabled")
+    run = head.begin(sys.executable, "-c", f"{PATIENTLY}\n{code}", RAY_AUTH_MODE="disabled")
     printed, said = run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == 0, said
     assert printed.split()[-1] == "3"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
@@ -47,6 +48,8 @@ _STARTS = 3
 _NOT_UP = "timed out during startup"
 """What Ray says of a node that did not come up. A node ends if its agents take more than 15 s to start, as they can
 beside busy processes. No setting changes that (github.com/ray-project/ray/issues/65983)."""
+
+_RAY_FOLDER = str(Path(ray.__file__).parent)
 
 NODES_SECONDS = 900.0
 """The time that a cloud may take to start a node. Ray gives a submitted job as long."""
@@ -125,17 +128,27 @@ def _start(*, cpus: int | None, gpus: int | None) -> None:
 
 
 def until_up(start: Callable[[], Node]) -> Node:
-    """Start a node of Ray, and start it again, up to twice, if it ends before it is up.
-
-    Ray ends what belongs to a node that did not come up when this process ends.
-    """
+    """Start a node of Ray, and start it again, up to twice, if it ends before it is up."""
     for _ in range(_STARTS - 1):
+        before = psutil.Process().children()
         try:
             return start()
         except Exception as error:  # Ray raises nothing more special
             if _NOT_UP not in str(error):
                 raise
+            _end_processes_of_ray(before)
     return start()
+
+
+def _end_processes_of_ray(others: Collection[psutil.Process]) -> None:
+    """End this process's children that run Ray, but for `others`.
+
+    Ray itself leaves those of a node that did not come up to the end of this process. They would slow the next start.
+    """
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if child not in others and any(word.startswith(_RAY_FOLDER) for word in child.cmdline()):
+                child.kill()
 
 
 def _scale_up(**wanted: int) -> None:
