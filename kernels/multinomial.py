@@ -10,14 +10,16 @@ Three matrix products are the heavy work. GPUs multiply bfloat16 sixteen times a
 instructions for it at least twice as fast. So the factors may be rounded to bfloat16, which changes each entry by up to
 2⁻⁹ of itself; sums are float32. A caller that rounds them ensures that nothing cancels in the products:
 `kernels.outer_loss` whitens Φ and β. On other CPUs NumPy multiplies the same rounded factors in float32, twice as fast
-as XLA. So the kind of CPU changes the order of sums and nothing else.
+as XLA. So the kind of CPU changes the order of sums and nothing else. Factors that are not rounded are NumPy's on any
+CPU.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,10 +47,13 @@ def marks(targets: sp.csr_array, left_out: sp.csr_array) -> Int8[Array | np.ndar
     return dense.reshape(users, items)
 
 
-@runtime_checkable
-class MultinomialSums(Protocol):
+class MultinomialSums(ABC):
     """The losses of blocks of users and their dβ, added up. β is held fixed."""
 
+    def __init__(self) -> None:
+        self._losses: list[Float[Array, " users"]] = []
+
+    @abstractmethod
     def add(
         self,
         phi: Float[Array, "users budget"],
@@ -67,7 +72,9 @@ class MultinomialSums(Protocol):
 
     def loss(self) -> float:
         """Return the loss of all users so far, summed in float64."""
+        return float(sum(np.asarray(block).sum(dtype=np.float64) for block in self._losses))
 
+    @abstractmethod
     def d_beta(self) -> Float[np.ndarray, "budget items"]:
         """Return dβ of all users so far, in the dtype of β."""
 
@@ -86,13 +93,13 @@ def cpu_multiplies_bfloat16() -> bool:
     return known.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(known.read_text().split())
 
 
-class _SumsInXLA:
+class _SumsInXLA(MultinomialSums):
     """The sums where XLA multiplies in the dtype `factors`."""
 
     def __init__(self, beta: Float[Array | np.ndarray, "budget items"], factors: DTypeLike) -> None:
+        super().__init__()
         self._beta, self._factors = _factor(beta, factors), factors
         self._d_beta = jnp.zeros(beta.shape, beta.dtype)
-        self._losses: list[Array] = []
 
     def add(self, phi: Array, marked: Array | np.ndarray, counts: np.ndarray, weights: np.ndarray) -> Array:
         block = _factor(phi, self._factors), self._beta, marked, counts, weights
@@ -101,20 +108,17 @@ class _SumsInXLA:
         self._losses.append(losses)
         return d_phi
 
-    def loss(self) -> float:
-        return _total(self._losses)
-
     def d_beta(self) -> np.ndarray:
         return np.asarray(self._d_beta)
 
 
-class _SumsInNumPy:
+class _SumsInNumPy(MultinomialSums):
     """The sums where NumPy multiplies what has been rounded to the precision of the dtype `factors`."""
 
     def __init__(self, beta: Float[Array | np.ndarray, "budget items"], factors: DTypeLike) -> None:
+        super().__init__()
         self._beta, self._factors = np.asarray(_rounded(beta, factors)), factors
         self._d_beta = np.zeros(beta.shape, beta.dtype)
-        self._losses: list[Array] = []
 
     def add(self, phi: Array, marked: Array | np.ndarray, counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
         features = np.asarray(_rounded(phi, self._factors))
@@ -125,15 +129,8 @@ class _SumsInNumPy:
         d_phi: np.ndarray = rounded @ self._beta.T
         return d_phi
 
-    def loss(self) -> float:
-        return _total(self._losses)
-
     def d_beta(self) -> np.ndarray:
         return self._d_beta
-
-
-def _total(losses: list[Array]) -> float:
-    return float(sum(np.asarray(block).sum(dtype=np.float64) for block in losses))
 
 
 class _Factor(NamedTuple):

@@ -76,7 +76,11 @@ def test_loss_and_gradients_by_hand(
 
 
 def test_one_kind_of_cpu_rounds_like_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Factors are rounded to the same numbers, so that only the order of sums is another."""
+    """Factors are rounded to the same numbers, so that only the order of sums is another.
+
+    No large entry of dP is so near the middle between two bfloat16 numbers that the order of sums could round it
+    otherwise.
+    """
     block, found = Block(np.float32), {}
     for processor in ("CPU", "CPU with bfloat16"):
         act_as(processor, monkeypatch)
