@@ -81,8 +81,18 @@ def wait_for_slow_nodes() -> None:
 
 def _newest_raylet_lives() -> bool:
     """Tell whether the node that this process has started last still runs. One that has ended is a zombie."""
-    raylets = [child for child in psutil.Process().children() if child.name() == "raylet"]
+    raylets = raylets_of_this_process()
     return not raylets or max(raylets, key=psutil.Process.create_time).status() != psutil.STATUS_ZOMBIE
+
+
+def raylets_of_this_process() -> list[psutil.Process]:
+    """Return the nodes that this process has started, and those that have ended and are zombies."""
+    raylets = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it ended just now
+            if child.name() == "raylet":
+                raylets.append(child)
+    return raylets
 
 
 def free_ports(count: int) -> list[int]:

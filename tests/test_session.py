@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from typing import Any
 
 import psutil
 import ray
 
 from infrec.pipeline.cluster import ray_session
-from tests.nodes import answer_of, by_itself
+from tests.nodes import answer_of, by_itself, raylets_of_this_process
 
 
 def test_a_node_that_ends_before_it_is_up_is_started_again() -> None:
@@ -28,10 +30,9 @@ def start_beside_a_killer() -> None:
 
     def kill_the_first() -> None:
         while not ended:
-            for child in psutil.Process().children():
-                if child.name() == "raylet":
-                    child.kill()
-                    ended.append(child.pid)
+            for raylet in raylets_of_this_process():
+                raylet.kill()
+                ended.append(raylet.pid)
             time.sleep(0.01)
 
     killer = threading.Thread(target=kill_the_first)
@@ -39,5 +40,10 @@ def start_beside_a_killer() -> None:
     with ray_session(cpus=2) as cluster:
         killer.join()
         assert ray.get(ray.remote(lambda: True).remote())
-        children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-        print(len(ended), cluster.cpus, sum(child.name() == "gcs_server" for child in children))
+        heads = {one.pid for one in psutil.process_iter(["ppid", "name", "status"]) if _is_head(one.info)}
+        print(len(ended), cluster.cpus, len(heads))
+
+
+def _is_head(process: dict[str, Any]) -> bool:
+    ours = process["ppid"] == os.getpid() and process["name"] == "gcs_server"
+    return ours and process["status"] != psutil.STATUS_ZOMBIE
