@@ -73,7 +73,7 @@ def distill(
     ] = _DEFAULT.label_rank,
     label_agreement: Annotated[
         float,
-        typer.Option(help="Solved labels: the part of the first ten recommendations that rounding them must leave."),
+        typer.Option(help="Solved labels: the part of the first ten recommendations that stays when they are rounded."),
     ] = _DEFAULT.label_agreement,
     weight_step: Annotated[
         float, typer.Option(help="Solved labels: the step that weights are rounded to; the greater, the fewer bytes.")

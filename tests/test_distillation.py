@@ -22,7 +22,8 @@ from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import DistillConfig, Labels, Objective, Schedule, training
 from infrec.pipeline.distillation.initial import random_users
 from infrec.pipeline.distillation.memory import plan_summary
-from infrec.pipeline.distillation.users import Coefficients, PartWorker, Users
+from infrec.pipeline.distillation.part_worker import Coefficients, PartWorker
+from infrec.pipeline.distillation.users import Users
 from infrec.pipeline.models import HISTORY, labels_of, load_recommender, publish_summary, summary_matrix
 from infrec.pipeline.serving import evaluate
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Diverged, InputError, Kind
@@ -255,9 +256,9 @@ def test_a_lambda_that_has_no_solution_any_more_gives_way_to_another(
     """The first validation asks for three solutions. The second asks for that of the λ it chose, and in vain."""
     solve, asked = training.solve_summary, []
 
-    def singular(ntk: NTK, summary: np.ndarray, lam: float) -> np.ndarray:
+    def singular(ntk: NTK, summary: np.ndarray, lam: float, *labels: np.ndarray) -> np.ndarray:
         asked.append(lam)
-        solution = solve(ntk, summary, lam)
+        solution = solve(ntk, summary, lam, *labels)
         return np.full_like(solution, np.nan) if len(asked) > 3 and lam == asked[3] else solution
 
     monkeypatch.setattr(training, "solve_summary", singular)

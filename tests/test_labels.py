@@ -29,8 +29,8 @@ from infrec.pipeline.models.summary import LABELS, WEIGHTS
 from infrec.pipeline.solvers import normal_equations
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Diverged, Kind
 from tests import oracles
-from tests.builders import taste_dataset
-from tests.matrices import taste_matrix
+from tests.builders import taste_dataset, write_dataset
+from tests.matrices import split_matrix, taste_matrix
 
 NETWORK = {"depth": 1, "w_std": math.sqrt(2), "b_std": 0.1}
 CONFIG = DistillConfig(budget=12, sampler=Sampler(draws=30), steps=8, batch=100, validate_every=4)
@@ -139,6 +139,20 @@ def test_coarser_levels_take_fewer_bytes_and_change_more(pool: Pool, tmp_path: P
     )
     assert summary_bytes(finest) > summary_bytes(fine) > summary_bytes(coarse)
     assert 1 > agreement_of(finest, fine, dataset) > agreement_of(finest, coarse, dataset) > 0.5
+
+
+def test_levels_are_fine_where_ten_items_are_all_that_are_unseen(pool: Pool, tmp_path: Path) -> None:
+    matrix = taste_matrix(200, 12, seed=0, per_user=6)
+    dataset = write_dataset(tmp_path / "data", *split_matrix(matrix, seed=0))
+    fine, coarse = (
+        published(dataset, tmp_path / f"{agreement}", pool, label_agreement=agreement) for agreement in (1, 0)
+    )
+    greatest = [np.abs(levels_of(summary)).max() for summary in (fine, coarse)]
+    assert greatest[0] > 2 * greatest[1]
+
+
+def levels_of(summary: Artefact) -> np.ndarray:
+    return np.frombuffer(b"".join(summary.table(LABELS)["levels"].to_pylist()), np.int8)
 
 
 def agreement_of(summary: Artefact, other: Artefact, dataset: Dataset) -> float:

@@ -13,8 +13,8 @@ import scipy.sparse as sp
 
 from infrec.pipeline.cluster import Cluster
 from infrec.pipeline.data import Dataset
+from infrec.pipeline.distillation.part_worker import PartWorker
 from infrec.pipeline.distillation.rows import SharedRows, TrainingRows
-from infrec.pipeline.distillation.users import PartWorker
 from tests.builders import taste_dataset, write_dataset
 from tests.matrices import taste_matrix
 

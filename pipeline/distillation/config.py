@@ -78,8 +78,10 @@ class DistillConfig:
     label_rank: int = 160
     """For `SOLVED`: the greatest rank of the labels. Validation may choose a lower one."""
     label_agreement: float = 0.95
-    """For `SOLVED`: the part of the first ten recommended items that rounding the labels must leave as it is. The less,
-    the fewer bytes."""
+    """For `SOLVED`: the part of the first ten recommended items that must stay among them when the labels are rounded.
+
+    If no levels that are tried keep so many, the finest are taken. The less, the fewer bytes.
+    """
     weight_step: float = 0.7
     """For `SOLVED`: how coarsely weights are rounded, in units of their spread: see `kernels.levels.RoundedRows`."""
     weighted_items: int | None = None
@@ -118,8 +120,8 @@ class DistillConfig:
     accumulate: int = 1
     """The number of batches whose gradients are averaged before an update. They share one sample of the summary."""
     lambdas: tuple[float, ...] = (1e-5, 1e-3, 0.03)
-    """The candidates for λ of the inner ridge regression. Validation chooses one, which the loss uses from then on: the
-    first validation where labels are `SOLVED`, else each."""
+    """The candidates for λ of the inner ridge regression. Validation chooses one, which the loss uses from then on.
+    If labels are `SOLVED`, only the first validation chooses, otherwise every one."""
     validate_every: int = 25
     patience: int = 2
     """The number of validations without a better one after which the run ends."""

@@ -35,7 +35,8 @@ from infrec.kernels.nystrom import LabelFactors, NystromSystem
 from infrec.pipeline.cluster import Report, silent
 from infrec.pipeline.distillation.config import DistillConfig
 from infrec.pipeline.distillation.denoising import Denoising
-from infrec.pipeline.distillation.users import Coefficients, Users
+from infrec.pipeline.distillation.part_worker import Coefficients
+from infrec.pipeline.distillation.users import Users
 from infrec.pipeline.storage import Diverged
 
 _EXPONENTS = range(-4, 1)
@@ -50,7 +51,8 @@ _STEPS = (3.0, 2.0, 1.5, 1.0, 0.75, 0.5, 0.35, 0.25)
 """The steps of G that are tried, the coarsest first, in units of the root mean square of G."""
 
 _COMPARED = 10
-"""The number of recommended items that are compared to tell what levels change."""
+"""The number of recommended items that are compared to tell what levels change. In a small catalogue it is a quarter of
+the items: where all items are recommended, levels change nothing."""
 
 _JUDGED_ENTRIES = 1 << 27
 """The entries of right factors that are judged at once: 512 MB."""
@@ -152,7 +154,7 @@ class LabelSystem:
 
     def recommended(self, labels: LabelFactors) -> Int[np.ndarray, "users k"]:
         """Return the first items for the users of validation by labels of all items."""
-        compared = min(_COMPARED, labels.right.shape[1])
+        compared = max(1, min(_COMPARED, labels.right.shape[1] // 4))
         return self.users.recommended(self.config.ntk, self.summary, self._model(labels), compared)
 
     def _model(self, labels: LabelFactors) -> Coefficients:
@@ -175,7 +177,10 @@ class LabelSystem:
         return best_exponent(judged, self.config.select, near)
 
     def solve(self, near: int | None = None, report: Report = silent) -> SolvedLabels:
-        """Return labels of all items, of the lowest rank and the coarsest levels that do: see the module."""
+        """Return labels of all items: those of the best c', of a low rank, in coarse levels.
+
+        How they are chosen stands at the top of this module. Raises `Diverged` if no labels are finite.
+        """
         select = self.config.select
         report("Labels", 0, 3)
         exponent, metrics = self.best_exponent(near)
@@ -195,13 +200,19 @@ class LabelSystem:
             if _agreement(self.recommended(labels.as_floats), recommended) >= self.config.label_agreement:
                 break
         (found,) = self.judged(labels.as_floats)
+        if not found:
+            raise _diverged()
         report("Labels", 3, 3)
-        return SolvedLabels(labels, ridge, found or metrics)
+        return SolvedLabels(labels, ridge, found)
 
 
 def _agreement(lists: Int[np.ndarray, "users k"], others: Int[np.ndarray, "users k"]) -> float:
     """Return the part of the items in `lists` that the same user has in `others`."""
     return float((lists[:, :, None] == others[:, None, :]).any(axis=2).mean())
+
+
+def _diverged() -> Diverged:
+    return Diverged("No labels are finite: give a larger λ.", "lambdas")
 
 
 def best_exponent(
@@ -219,7 +230,7 @@ def best_exponent(
     while exponents:
         tried |= {one: found for one, found in zip(exponents, judged(exponents), strict=True) if found}
         if not tried:
-            raise Diverged("No labels are finite: give a larger λ.", "lambdas")
+            raise _diverged()
         best = max(tried, key=lambda one: tried[one][select])
         beyond = best + (best == greatest) - (best == least)
         exponents = [beyond] if beyond != best and beyond in _ALL_EXPONENTS else []

@@ -28,7 +28,8 @@ from infrec.pipeline.distillation.checkpoint import Best, State
 from infrec.pipeline.distillation.config import DistillConfig, Labels, Method, Schedule
 from infrec.pipeline.distillation.initial import check_budget, first_logits, restarted_logits, weighted_items
 from infrec.pipeline.distillation.labels import LabelSystem
-from infrec.pipeline.distillation.users import Coefficients, PartWorker, Users
+from infrec.pipeline.distillation.part_worker import Coefficients, PartWorker
+from infrec.pipeline.distillation.users import Users
 from infrec.pipeline.distillation.warm_start import WarmStart
 from infrec.pipeline.models import LabelledRows, publish_labelled_summary, publish_summary
 from infrec.pipeline.storage import Artefact, ArtefactWriter, Diverged
@@ -227,21 +228,27 @@ def _validated(
     """
     summary = inner.summary(np.asarray(state.logits), state.step)
     lam, exponent, metrics = state.lam, None, {}
-    if not (solved and state.history and np.isfinite(solve_summary(config.ntk, summary, lam)).all()):
+    rounded = solved.rounded(summary) if solved else None
+    if not (rounded and state.history and _has_solution(config, rounded.matrix, lam)):
         judged = _judged_with_own_labels(users, config, summary)
         if not judged:
             return replace(state, stale=state.stale + 1)
         lam = max(judged, key=lambda lam: judged[lam][config.select])
         metrics = judged[lam]
-    if solved:
+    if solved and rounded:
         near = state.best.label_exponent if state.best else None
-        exponent, metrics = solved.system(solved.rounded(summary), lam).best_exponent(near)
+        exponent, metrics = solved.system(rounded, lam).best_exponent(near)
     ridge = None if exponent is None else 10.0**exponent
     row: dict[str, float | None] = {"step": state.step, "lambda": lam, "ridge": ridge, **metrics}
     state = replace(state, lam=lam, stale=state.stale + 1, history=(*state.history, row))
     if state.best is None or metrics[config.select] > state.best.metrics[config.select]:
         state = replace(state, best=Best(state.step, lam, exponent, metrics, summary), stale=0)
     return state
+
+
+def _has_solution(config: DistillConfig, summary: Float32[np.ndarray, "budget weighted"], lam: float) -> bool:
+    """Tell whether the inner regression has a finite solution. That does not depend on the labels, so one item does."""
+    return bool(np.isfinite(solve_summary(config.ntk, summary, lam, summary[:, :1])).all())
 
 
 def _judged_with_own_labels(

@@ -112,7 +112,8 @@ class Bench:
             for row in summary.table(HISTORY).to_pylist():
                 on_validation(row)
         else:
-            with ArtefactWriter(location, Kind.SUMMARY, purpose={"trial": trial.name}) as writer:
+            purpose = {"trial": trial.name, "config": asdict(trial.config)}
+            with ArtefactWriter(location, Kind.SUMMARY, purpose=purpose) as writer:
                 data = self.dataset_of(trial)
                 summary = summarise(data, writer, trial.config, InProcess(), on_validation=validated)
             seconds = clock.note()

@@ -24,7 +24,8 @@ from infrec.pipeline.distillation.baselines.chosen import head_users, random_int
 from infrec.pipeline.distillation.baselines.config import BaselineConfig
 from infrec.pipeline.distillation.config import Method
 from infrec.pipeline.distillation.initial import check_budget, random_users
-from infrec.pipeline.distillation.users import Coefficients, PartWorker, Users
+from infrec.pipeline.distillation.part_worker import Coefficients, PartWorker
+from infrec.pipeline.distillation.users import Users
 from infrec.pipeline.models import check_dense, publish_summary
 from infrec.pipeline.solvers import NormalEquationsWorker, sum_normal_equations, train_counts
 from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError
