@@ -1,7 +1,11 @@
 """Degree normalisation of the kernel's input: it scales users down by their activity and items by their popularity.
 
-This goes beyond the paper. The target of the regression stays the plain binary matrix; only the kernel sees normalised
-rows.
+The paper does not normalise. The target of the regression stays the plain binary matrix; only the kernel sees
+normalised rows.
+
+Source: exponents of both degrees, for linear autoencoders, in DAN (Park et al., "Why is Normalization Necessary for
+Linear Recommenders?", SIGIR 2025, arXiv 2504.05805); with both at ½, GF-CF (Shen et al., "How Powerful is Graph
+Convolution for Recommendation?", CIKM 2021). The rescaling to the plain norm is this project's.
 """
 
 from __future__ import annotations
