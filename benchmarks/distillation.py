@@ -1,6 +1,6 @@
-"""Distill-CF on ML-1M, Magazine, Douban and a log of Netflix's size: time of a step and of a run, memory, quality.
+"""Distill-CF on ML-1M, Magazine, Douban and a log of Netflix's size: time of a run, memory, quality.
 
-    python -m benchmarks.distillation [--only step time …] [--logs ../shared/data] [--large DATASET]
+    python -m benchmarks.distillation [--only time logs …] [--logs ../shared/data] [--large DATASET]
 
 Quality by budget and by method on ML-1M is what `benchmarks.sweep` measures.
 
@@ -25,7 +25,6 @@ from benchmarks.nystrom import LARGE, figures_on_test, large_dataset
 
 LOGS = ("ml-1m", "magazine", "douban")
 SEEDS = (0, 1, 2)
-STEPS_TIMED = 25
 MEANT = ("nDCG@10", "HR@10")
 
 
@@ -64,42 +63,6 @@ def _ingest(log: Path, out: Path) -> None:
 
     with ray_session():
         ingest([str(log)], str(out), IngestConfig(split=Split.COLUMN))
-
-
-def step(scratch: Path) -> dict[str, Any]:
-    """One update with budget 500, T = 200 and all users, against the official procedure, in turn."""
-    run = ("benchmarks.distillation", "--dataset", str(scratch / "ml-1m"), "--program")
-    pairs = [[in_subprocess(*run, program)["seconds"] for program in ("official-step", "our-step")] for _ in range(3)]
-    ratios = [official / ours for official, ours in pairs]
-    return {"official and ours, seconds": pairs, "times_faster": {"median": statistics.median(ratios), "all": ratios}}
-
-
-def _official_step(dataset: str) -> dict[str, Any]:
-    from benchmarks.official_distillation import seconds_of_steps
-    from infrec.pipeline.data import Dataset
-
-    train = Dataset.open(dataset).training_matrix().toarray()
-    return {"seconds": statistics.median(seconds_of_steps(train, budget=500, draws=200, steps=1))}
-
-
-def _our_step(dataset: str) -> dict[str, Any]:
-    """The official objective on all users; from one report of a step to the next."""
-    from infrec.pipeline.data import Dataset
-    from infrec.pipeline.distillation import DistillConfig, Objective
-
-    config = DistillConfig(
-        objective=Objective.OFFICIAL,
-        user_weight=0.0,
-        sharpness=1.0,
-        batch=10**9,
-        steps=STEPS_TIMED,
-        validate_every=STEPS_TIMED,
-    )
-    times: list[float] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        _made(Dataset.open(dataset), Path(scratch), config, report=_noting_steps(times))
-    seconds = [later - earlier for earlier, later in pairwise(times)]
-    return {"seconds": statistics.median(seconds[2:])}
 
 
 def time_and_memory(scratch: Path) -> dict[str, Any]:
@@ -258,14 +221,11 @@ def _made(dataset: Any, folder: Path, config: Any, **options: Callable[..., None
 
 
 _FIGURES: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "step": step,
     "time": time_and_memory,
     "logs": logs,
     "size": size,
 }
 _PROGRAMS: dict[str, Callable[[str], dict[str, Any]]] = {
-    "official-step": _official_step,
-    "our-step": _our_step,
     "short": _short,
     "watched": _watched,
     "size": _at_size,

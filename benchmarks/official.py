@@ -1,108 +1,188 @@
-"""The official ∞-AE procedure, re-implemented to be compared with: dense rows, everything made anew on every pass.
+"""The code published with the paper, run as it is, and ours, in turn on the same machine.
 
-As the code published with Sachdeva et al. 2022 does it: for every λ, and again for the test, the dense Gram matrices
-K(X, X) and K(context, X) are built with JAX, the system is factored and solved for all items, the scores are one dense
-product, all of them are sorted, and the metrics are computed user by user in Python.
+    python -m benchmarks.official --infinite-ae CHECKOUT --distill-cf CHECKOUT --python PYTHON [--logs ml-1m.parquet]
+
+The checkouts are those of github.com/noveens/infinite_ae_cf and github.com/noveens/distill_cf. PYTHON is that of an
+environment with jax 0.4.23, neural-tangents, h5py, numba, scipy < 1.13 and numpy < 2. One argument is renamed as that
+JAX wants it: `sym_pos=True` is `assume_a="pos"`. Nothing else is changed. Both have all the cores of the machine.
+
+infinite-ae  ∞-AE on ML-1M: six λ, and the test, as whole processes from the log to the metrics
+distill-cf   a step of Distill-CF on ML-1M: budget 500, T = 200, all users, the official objective
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from functools import partial
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import jax.scipy.linalg
+from benchmarks.measure import environment, in_subprocess
+
+STEPS = 3
+"""The steps of the official code, the first of which compiles."""
+OUR_STEPS = 25
+
+_RENAMED = """
+import jax, jax.scipy.linalg
+solve = jax.scipy.linalg.solve
+jax.scipy.linalg.solve = lambda a, b, sym_pos: solve(a, b, assume_a="pos" if sym_pos else "gen")
+"""
+_MAIN = f"{_RENAMED}\nimport runpy\nrunpy.run_path('main.py', run_name='__main__')"
+_STEPS = f"""{_RENAMED}
+import json, time
 import numpy as np
-import scipy.sparse as sp
-from jax import Array
-
-from infrec.kernels.metrics import area_under_curve, propensity_weights, sample_negatives
-
-LAMBDAS = (0.0, 1.0, 5.0, 20.0, 50.0, 100.0)
-CUTOFFS = (10, 100)
-
-
-def dense_kernel(x: Array, y: Array, closest: float = 1.0) -> Array:
-    """The depth-1 ReLU NTK of dense rows, by the arc-cosine recursion.
-
-    `closest` is the largest cosine: below 1 where gradients are taken, as that of the arccos is infinite there.
-    """
-    items = x.shape[1]
-    cov = 2 * jnp.matmul(x, y.T) / items + 0.01
-    variance_x = 2 * jnp.sum(x * x, axis=1) / items + 0.01
-    variance_y = 2 * jnp.sum(y * y, axis=1) / items + 0.01
-    scale = jnp.sqrt(variance_x[:, None] * variance_y[None, :])
-    angle = jnp.arccos(jnp.clip(cov / scale, -closest, closest))
-    relu = scale * (jnp.sin(angle) + (jnp.pi - angle) * jnp.cos(angle)) / (2 * jnp.pi)
-    return 2 * relu + 0.01 + 2 * cov * (jnp.pi - angle) / (2 * jnp.pi)
-
-
-@partial(jax.jit, static_argnames="lam")
-def predict(train: Array, context: Array, lam: float) -> Array:
-    """Scores of all items for every row of `context`."""
-    kernel = dense_kernel(train, train)
-    ridge = lam * jnp.trace(kernel) / len(train)
-    dual = jax.scipy.linalg.solve(kernel + ridge * jnp.eye(len(train)), train, assume_a="pos")
-    return dense_kernel(context, train) @ dual
-
-
-def metrics(
-    scores: np.ndarray, context: sp.csr_array, truth: sp.csr_array, negatives: np.ndarray, weights: np.ndarray
-) -> dict[str, float]:
-    """HR, nDCG and PSP at 10 and 100 in percent, and AUC, by a loop over users."""
-    items_of = [truth.indices[truth.indptr[user] : truth.indptr[user + 1]].tolist() for user in range(len(scores))]
-    positive_scores, negative_scores = [], []
-    for user, items in enumerate(items_of):
-        positive_scores += scores[user, items].tolist()
-        negative_scores += scores[user, negatives[user]].tolist()
-        scores[user, context.indices[context.indptr[user] : context.indptr[user + 1]]] = -np.inf
-    ranked = (-scores).argsort(axis=1)[:, : max(CUTOFFS)].tolist()
-    sums = {f"{name}@{k}": 0.0 for name in ("HR", "nDCG", "PSP") for k in CUTOFFS}
-    for k in CUTOFFS:
-        for items, best in zip(items_of, ranked, strict=True):
-            relevant, reachable = set(items), min(k, len(items))
-            heaviest = sorted((weights[item] for item in items), reverse=True)
-            gain = ideal_gain = weight = ideal_weight = 0.0
-            for place, item in enumerate(best[:k]):
-                if item in relevant:
-                    gain += 1 / np.log2(place + 2)
-                    weight += weights[item] / reachable
-                if place < reachable:
-                    ideal_gain += 1 / np.log2(place + 2)
-                    ideal_weight += heaviest[place]
-            sums[f"HR@{k}"] += len(relevant.intersection(best[:k])) / reachable
-            sums[f"nDCG@{k}"] += gain / ideal_gain
-            sums[f"PSP@{k}"] += weight / ideal_weight
-    averages = {name: 100 * total / len(scores) for name, total in sums.items()}
-    return {**averages, "AUC": area_under_curve(np.array(positive_scores), np.array(negative_scores))}
-
-
-def fit_and_evaluate(train: sp.csr_array, validation: sp.csr_array, test: sp.csr_array) -> dict[str, Any]:
-    """λ chosen on validation HR@100, as the official code does it, the test metrics at it, and the seconds.
-
-    Every user must have validation and test items, as in ML-1M.
-    """
-    negatives = sample_negatives(sp.csr_array(train + validation + test), seed=0, block=0)
-    weights = propensity_weights(np.bincount(train.indices, minlength=train.shape[1]))
-    metric_seconds = 0.0
-
-    def evaluate(context: sp.csr_array, truth: sp.csr_array, lam: float) -> dict[str, float]:
-        nonlocal metric_seconds
-        scores = np.array(predict(jnp.asarray(train.toarray()), jnp.asarray(context.toarray()), lam))
-        started = time.perf_counter()
-        result = metrics(scores, context, truth, negatives, weights)
-        metric_seconds += time.perf_counter() - started
-        return result
-
+from data import Dataset
+from distill import get_update_functions, initialize
+from hyper_params import hyper_params
+np.random.seed(hyper_params["seed"])
+data = Dataset(hyper_params)
+state, get_params, update, _, _, zeros = get_update_functions(data.hyper_params, initialize(data.hyper_params, data))
+key = jax.random.PRNGKey(hyper_params["seed"])
+accumulated, seconds = zeros(get_params(state)), []
+for number in range(1, {STEPS} + 1):
     started = time.perf_counter()
-    chosen = max(LAMBDAS, key=lambda lam: evaluate(train, validation, lam)["HR@100"])
-    tested = evaluate(sp.csr_array(train + validation), test, chosen)
-    seconds = time.perf_counter() - started
+    made = update(number, state, get_params(state), accumulated, data.sample_training_batch(), key, reg=0.001)
+    state, accumulated, key = jax.block_until_ready(made)
+    seconds.append(time.perf_counter() - started)
+print(json.dumps({{"seconds": seconds[1:]}}))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--infinite-ae", type=Path, help="a checkout")
+    parser.add_argument("--distill-cf", type=Path, help="a checkout")
+    parser.add_argument("--python", help="the interpreter that runs them")
+    parser.add_argument("--logs", default="../shared/data/ml-1m.parquet")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/official.json"))
+    parser.add_argument("--our-steps", metavar="DATASET", help="time our steps on a dataset, and nothing else")
+    arguments = parser.parse_args()
+    if arguments.our_steps:
+        print(json.dumps({"seconds": _our_steps(arguments.our_steps)}))
+        return
+    report = environment()
+    with tempfile.TemporaryDirectory() as scratch:
+        _infrec("ingest", arguments.logs, "--out", f"{scratch}/data", "--split", "column")
+        if arguments.infinite_ae:
+            report["infinite-ae"] = _compared(
+                lambda: _official_fit(arguments.python, arguments.infinite_ae),
+                lambda: _our_fit(arguments.logs, Path(scratch)),
+                arguments.runs,
+            )
+        if arguments.distill_cf:
+            report["distill-cf step"] = _compared(
+                lambda: _official_steps(arguments.python, arguments.distill_cf),
+                lambda: in_subprocess("benchmarks.official", "--our-steps", f"{scratch}/data"),
+                arguments.runs,
+            )
+    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
+
+
+def _compared(official: Callable[[], dict[str, Any]], ours: Callable[[], dict[str, Any]], runs: int) -> dict[str, Any]:
+    """Run both in turn. Each returns its "seconds", a number or a list of them."""
+    pairs = [(official(), ours()) for _ in range(runs)]
+    ratios = [statistics.median(_list(a["seconds"])) / statistics.median(_list(b["seconds"])) for a, b in pairs]
     return {
-        "lambda": chosen,
-        "test": tested,
-        "seconds": round(seconds, 2),
-        "of_which_metrics": round(metric_seconds, 2),
+        "times_faster": {"median": round(statistics.median(ratios), 2), "all": [round(ratio, 2) for ratio in ratios]},
+        "official": [one for one, _ in pairs],
+        "ours": [other for _, other in pairs],
     }
+
+
+def _list(seconds: float | list[float]) -> list[float]:
+    return seconds if isinstance(seconds, list) else [seconds]
+
+
+def _official(python: str, program: str, checkout: Path) -> list[str]:
+    """Run a program in a checkout, and return the lines that it prints."""
+    unbound = {name: value for name, value in os.environ.items() if name != "NPROC"}
+    command = [python, "-c", program]
+    finished = subprocess.run(command, check=True, cwd=checkout, env=unbound, stdout=subprocess.PIPE, text=True)
+    return finished.stdout.splitlines()
+
+
+def _official_fit(python: str, checkout: Path) -> dict[str, Any]:
+    started = time.perf_counter()
+    lines = _official(python, _MAIN, checkout)
+    seconds = time.perf_counter() - started
+    by_its_own_clock = float(re.findall(r"time = +([\d.]+)", lines[-1])[0])
+    metrics = {name: float(value) for name, value in re.findall(r"\| (\w+@\d+|AUC) = ([\d.]+)", lines[-1])}
+    return {"seconds": round(seconds, 2), "seconds by its own clock": by_its_own_clock, "test": metrics}
+
+
+def _our_fit(logs: str, scratch: Path) -> dict[str, Any]:
+    """The paper's kernel: ingest, fit and evaluate, three commands."""
+    data, model = f"{scratch}/again", f"{scratch}/model"
+    started = time.perf_counter()
+    _infrec("ingest", logs, "--out", data, "--split", "column", "--overwrite")
+    ingested = time.perf_counter()
+    _infrec("fit", data, "--out", model, "--normalize", "none", "--overwrite")
+    fitted = time.perf_counter()
+    evaluated = json.loads(_infrec("evaluate", model, "--data", data, "--json"))
+    ended = time.perf_counter()
+    return {
+        "seconds": round(ended - started, 2),
+        "ingest, fit, evaluate": [
+            round(seconds, 2) for seconds in (ingested - started, fitted - ingested, ended - fitted)
+        ],
+        "test": evaluated["evaluations"][0]["metrics"],
+    }
+
+
+def _infrec(*arguments: str) -> str:
+    """Run an `infrec` command, and return the last line that it prints."""
+    command = [sys.executable, "-m", "infrec.jobs", *arguments]
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return finished.stdout.strip().splitlines()[-1]
+
+
+def _official_steps(python: str, checkout: Path) -> dict[str, Any]:
+    return dict(json.loads(_official(python, _STEPS, checkout)[-1]))
+
+
+def _our_steps(dataset: str) -> list[float]:
+    """The official objective on all users; from one report of a step to the next."""
+    from infrec.pipeline.cluster import Pool, ray_session
+    from infrec.pipeline.data import Dataset
+    from infrec.pipeline.distillation import DistillConfig, Labels, Objective, summarise
+    from infrec.pipeline.storage import ArtefactWriter, Kind
+
+    config = DistillConfig(
+        objective=Objective.OFFICIAL,
+        labels=Labels.OWN,
+        user_weight=0.0,
+        sharpness=1.0,
+        batch=10**9,
+        steps=OUR_STEPS,
+        validate_every=OUR_STEPS,
+    )
+    times: list[float] = []
+
+    def note(phase: str, *_: object) -> None:
+        if phase == "Steps":
+            times.append(time.perf_counter())
+
+    with (
+        ray_session(),
+        Pool() as pool,
+        tempfile.TemporaryDirectory() as scratch,
+        ArtefactWriter(f"{scratch}/summary", Kind.SUMMARY, purpose={}) as writer,
+    ):
+        summarise(Dataset.open(dataset), writer, config, pool, report=note)
+    return [later - earlier for earlier, later in pairwise(times)][2:]
+
+
+if __name__ == "__main__":
+    main()
