@@ -75,7 +75,7 @@ def _measure(scratch: Path, users: int) -> dict[str, Any]:
                 writer = ArtefactWriter(scratch / "recommendations", Kind.RECOMMENDATIONS, purpose={}, overwrite=True)
                 return recommend(summary, data, writer, pool, RecommendConfig(k=K))
 
-            rank = Artefact.open(summary).manifest.counts["rank"]
+            rank = Artefact.open(summary, Kind.SUMMARY).manifest.counts["rank"]
             before = _product_rate(pool, rank)
             started = time.perf_counter()
             published = run()
