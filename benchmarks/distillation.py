@@ -118,7 +118,7 @@ def _at_size(dataset: str) -> dict[str, Any]:
         ray.get(ray.remote(lambda: None).remote())  # idle, but up
         started = time.perf_counter()
         with peak_memory(WHILE_TIMED) as peak:
-            summary = _made(data, Path(scratch), config, report=_noting_steps(times))
+            summary = made(data, Path(scratch), config, report=noting_steps(times))
         seconds = time.perf_counter() - started
         figures = {
             "plan_mb": plan_summarise(data, config).peak // 10**6,
@@ -171,7 +171,7 @@ def _full(scratch: Path, name: str) -> Any:
         return evaluate(out, dataset, pool).metrics
 
 
-def _noting_steps(times: list[float]) -> Callable[..., None]:
+def noting_steps(times: list[float]) -> Callable[..., None]:
     """A report that notes when each step of the learning ended."""
 
     def report(phase: str, *_: object) -> None:
@@ -198,7 +198,7 @@ def _made_and_evaluated(dataset: Any, config: Any) -> dict[str, Any]:
 
     with ray_session(), tempfile.TemporaryDirectory() as scratch:
         started = time.perf_counter()
-        summary = _made(dataset, Path(scratch), config)
+        summary = made(dataset, Path(scratch), config)
         seconds = time.perf_counter() - started
         with Pool() as pool:
             metrics = evaluate(str(summary.location), dataset, pool).metrics
@@ -211,7 +211,8 @@ def _made_and_evaluated(dataset: Any, config: Any) -> dict[str, Any]:
     }
 
 
-def _made(dataset: Any, folder: Path, config: Any, **options: Callable[..., None]) -> Any:
+def made(dataset: Any, folder: Path, config: Any, **options: Callable[..., None]) -> Any:
+    """Make a summary in this folder, with actors of its own."""
     from infrec.pipeline.cluster import Pool, ray_session
     from infrec.pipeline.distillation import summarise
     from infrec.pipeline.storage import ArtefactWriter, Kind

@@ -26,6 +26,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks.distillation import made, noting_steps
 from benchmarks.measure import environment, in_subprocess
 
 STEPS = 3
@@ -54,7 +55,7 @@ for number in range(1, {STEPS} + 1):
     made = update(number, state, get_params(state), accumulated, data.sample_training_batch(), key, reg=0.001)
     state, accumulated, key = jax.block_until_ready(made)
     seconds.append(time.perf_counter() - started)
-print(json.dumps({{"seconds": seconds[1:]}}))
+print(json.dumps(seconds[1:]))
 """
 
 
@@ -69,11 +70,12 @@ def main() -> None:
     parser.add_argument("--our-steps", metavar="DATASET", help="time our steps on a dataset, and nothing else")
     arguments = parser.parse_args()
     if arguments.our_steps:
-        print(json.dumps({"seconds": _our_steps(arguments.our_steps)}))
+        print(json.dumps(_our_steps(arguments.our_steps)))
         return
+    if not arguments.python or not (arguments.infinite_ae or arguments.distill_cf):
+        parser.error("give at least one checkout, and --python")
     report = environment()
     with tempfile.TemporaryDirectory() as scratch:
-        _infrec("ingest", arguments.logs, "--out", f"{scratch}/data", "--split", "column")
         if arguments.infinite_ae:
             report["infinite-ae"] = _compared(
                 lambda: _official_fit(arguments.python, arguments.infinite_ae),
@@ -81,6 +83,7 @@ def main() -> None:
                 arguments.runs,
             )
         if arguments.distill_cf:
+            _infrec("ingest", arguments.logs, "--out", f"{scratch}/data", "--split", "column")
             report["distill-cf step"] = _compared(
                 lambda: _official_steps(arguments.python, arguments.distill_cf),
                 lambda: in_subprocess("benchmarks.official", "--our-steps", f"{scratch}/data"),
@@ -91,18 +94,14 @@ def main() -> None:
 
 
 def _compared(official: Callable[[], dict[str, Any]], ours: Callable[[], dict[str, Any]], runs: int) -> dict[str, Any]:
-    """Run both in turn. Each returns its "seconds", a number or a list of them."""
+    """Run both in turn. Each returns its "seconds"."""
     pairs = [(official(), ours()) for _ in range(runs)]
-    ratios = [statistics.median(_list(a["seconds"])) / statistics.median(_list(b["seconds"])) for a, b in pairs]
+    ratios = [one["seconds"] / other["seconds"] for one, other in pairs]
     return {
         "times_faster": {"median": round(statistics.median(ratios), 2), "all": [round(ratio, 2) for ratio in ratios]},
         "official": [one for one, _ in pairs],
         "ours": [other for _, other in pairs],
     }
-
-
-def _list(seconds: float | list[float]) -> list[float]:
-    return seconds if isinstance(seconds, list) else [seconds]
 
 
 def _official(python: str, program: str, checkout: Path) -> list[str]:
@@ -149,15 +148,17 @@ def _infrec(*arguments: str) -> str:
 
 
 def _official_steps(python: str, checkout: Path) -> dict[str, Any]:
-    return dict(json.loads(_official(python, _STEPS, checkout)[-1]))
+    return _of_steps(json.loads(_official(python, _STEPS, checkout)[-1]))
 
 
-def _our_steps(dataset: str) -> list[float]:
+def _of_steps(seconds: list[float]) -> dict[str, Any]:
+    return {"seconds": round(statistics.median(seconds), 3), "steps": [round(one, 3) for one in seconds]}
+
+
+def _our_steps(dataset: str) -> dict[str, Any]:
     """The official objective on all users; from one report of a step to the next."""
-    from infrec.pipeline.cluster import Pool, ray_session
     from infrec.pipeline.data import Dataset
-    from infrec.pipeline.distillation import DistillConfig, Labels, Objective, summarise
-    from infrec.pipeline.storage import ArtefactWriter, Kind
+    from infrec.pipeline.distillation import DistillConfig, Labels, Objective
 
     config = DistillConfig(
         objective=Objective.OFFICIAL,
@@ -169,19 +170,9 @@ def _our_steps(dataset: str) -> list[float]:
         validate_every=OUR_STEPS,
     )
     times: list[float] = []
-
-    def note(phase: str, *_: object) -> None:
-        if phase == "Steps":
-            times.append(time.perf_counter())
-
-    with (
-        ray_session(),
-        Pool() as pool,
-        tempfile.TemporaryDirectory() as scratch,
-        ArtefactWriter(f"{scratch}/summary", Kind.SUMMARY, purpose={}) as writer,
-    ):
-        summarise(Dataset.open(dataset), writer, config, pool, report=note)
-    return [later - earlier for earlier, later in pairwise(times)][2:]
+    with tempfile.TemporaryDirectory() as scratch:
+        made(Dataset.open(dataset), Path(scratch), config, report=noting_steps(times))
+    return _of_steps([later - earlier for earlier, later in pairwise(times)][2:])
 
 
 if __name__ == "__main__":

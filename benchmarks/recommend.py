@@ -3,11 +3,11 @@
     python -m benchmarks.recommend [--users 200000] [--scratch DIRECTORY]
 
 A synthetic log of about 100 items a user (`infrec generate`) is ingested, and one step of Distill-CF makes 500
-synthetic users: what it costs to recommend from them does not depend on how well they are learned.
-Timed, in a running Ray session, is all that `infrec recommend` does between its start of actors and the published
-files: reading the model and the users, kernels, scores, top-k, Parquet. The floor is the largest product alone, that
-with the labels: 2 · rank · items operations a user, at the rate that the same actors reach with it together, measured
-before and after (the better counts).
+synthetic users: what it costs to recommend from them does not depend on how well they are learned. Timed, in a running
+Ray session, is all that `infrec recommend` does between its start of actors and the published files: reading the model
+and the users, kernels, scores, top-k, Parquet. The floor is the largest product alone, that with the labels: 2 · rank ·
+items operations a user, at the rate that the same actors reach with it together, measured before and after (the better
+counts).
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ GEMM_SECONDS = 3.0
 
 
 class ProductWorker:
-    """Multiplies what a block of users has of each column of the labels' factors with the labels, over and over."""
+    """Multiplies the coefficients of a block of users with the labels, over and over."""
 
     def __init__(self, users: int, rank: int) -> None:
         rng = np.random.default_rng(0)
-        self._columns = rng.random((users, rank), dtype=np.float32)
+        self._coefficients = rng.random((users, rank), dtype=np.float32)
         self._labels = rng.random((rank, ITEMS), dtype=np.float32)
 
     def rate(self, seconds: float) -> float:
         """FLOP/s."""
         started, products = time.perf_counter(), 0
         while time.perf_counter() - started < seconds:
-            self._columns @ self._labels
+            self._coefficients @ self._labels
             products += 1
-        return products * 2.0 * self._columns.size * ITEMS / (time.perf_counter() - started)
+        return products * 2.0 * self._coefficients.size * ITEMS / (time.perf_counter() - started)
 
 
 def main() -> None:
