@@ -81,11 +81,11 @@ def wait_for_slow_nodes() -> None:
 
 def _newest_raylet_lives() -> bool:
     """Tell whether the node that this process has started last still runs. One that has ended is a zombie."""
-    raylets = raylets_of_this_process()
+    raylets = _raylets_of_this_process()
     return not raylets or max(raylets, key=psutil.Process.create_time).status() != psutil.STATUS_ZOMBIE
 
 
-def raylets_of_this_process() -> list[psutil.Process]:
+def _raylets_of_this_process() -> list[psutil.Process]:
     """Return the nodes that this process has started, and those that have ended and are zombies."""
     raylets = []
     for child in psutil.Process().children():
