@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -143,36 +145,59 @@ def _ingest(
 
 
 def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Counter[str]:
-    """Partition every piece with Ray Data, and return the number of dropped rows by reason."""
-    import ray.data  # the import takes a second, which the processes of the other passes are spared
+    """Partition every piece, and return the number of dropped rows by reason.
 
-    _quieten_ray_data()
-
-    def task(row: dict[str, Any]) -> dict[str, Any]:
-        piece: Piece = row["item"]
-        try:
-            dropped = partition(piece, how)
-        except (InputError, OSError) as error:  # returned as a result: Ray Data would wrap it in its own advice
-            settings = error.settings if isinstance(error, InputError) else ()
-            told = {"problem": str(error), "settings": " ".join(settings), "ours": not isinstance(error, InputError)}
-            return {**told, "rows": 0, **dict.fromkeys(Dropped, 0)}
-        told = {"problem": "", "settings": "", "ours": False}
-        return {**told, "rows": piece.rows, **{reason: dropped[reason] for reason in Dropped}}
-
+    However this ends, no piece is worked on any more afterwards.
+    """
     total = sum(piece.rows for piece in pieces)
     done: Counter[str] = Counter()
     report("read rows", 0, total)
-    if pieces:
-        blocks = max(len(pieces) // _PIECES_A_BLOCK, min(len(pieces), _BLOCKS_A_CPU * available_cpus()))
-        parts = ray.data.from_items(list(pieces), override_num_blocks=blocks).map(task)
-        for outcome in parts.iter_rows():
-            problem, settings, ours = (outcome.pop(name) for name in ("problem", "settings", "ours"))
-            if problem:
-                raise OSError(problem) if ours else InputError(problem, *settings.split())
-            done.update(outcome)
-            report("read rows", done["rows"], total)
+    going = how.work / "going"
+    going.write(b"")
+    outcomes: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+    # In a thread, Ray Data sees neither Ctrl-C nor our errors. It would cancel its tasks, and Ray ends this process if
+    # one of them is just finishing (github.com/ray-project/ray/pull/54798 mended a part of that)
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            reading = thread.submit(_partition_with_ray_data, pieces, how, going, outcomes.put)
+            reading.add_done_callback(lambda _: outcomes.put(None))
+            while outcome := outcomes.get():
+                problem, settings, ours = (outcome.pop(name) for name in ("problem", "settings", "ours"))
+                if problem:
+                    raise OSError(problem) if ours else InputError(problem, *settings.split())
+                done.update(outcome)
+                report("read rows", done["rows"], total)
+        finally:
+            going.remove()
+    reading.result()
     del done["rows"]
     return done
+
+
+def _partition_with_ray_data(
+    pieces: Sequence[Piece], how: Partitioning, going: Location, tell: Callable[[dict[str, Any]], None]
+) -> None:
+    """Partition the pieces with Ray Data, for as long as the file `going` exists, and tell each outcome as it comes."""
+    import ray.data  # the import takes a second, which the processes of the other passes are spared
+
+    def task(row: dict[str, Any]) -> dict[str, Any]:
+        piece: Piece = row["item"]
+        told: dict[str, Any] = {"problem": "", "settings": "", "ours": False, "rows": 0, **dict.fromkeys(Dropped, 0)}
+        try:
+            if not going.exists():
+                return told
+            dropped = partition(piece, how)
+        except (InputError, OSError) as error:  # returned as a result: Ray Data would wrap it in its own advice
+            settings = error.settings if isinstance(error, InputError) else ()
+            ours = not isinstance(error, InputError)
+            return {**told, "problem": str(error), "settings": " ".join(settings), "ours": ours}
+        return {**told, "rows": piece.rows, **{reason: dropped[reason] for reason in Dropped}}
+
+    _quieten_ray_data()
+    if pieces:
+        blocks = max(len(pieces) // _PIECES_A_BLOCK, min(len(pieces), _BLOCKS_A_CPU * available_cpus()))
+        for outcome in ray.data.from_items(list(pieces), override_num_blocks=blocks).map(task).iter_rows():
+            tell(outcome)
 
 
 def _quieten_ray_data() -> None:
