@@ -17,7 +17,7 @@ from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 Tile: TypeAlias = Float[np.ndarray, "tile_rows tile_columns"]
 Tiles: TypeAlias = MutableMapping[tuple[int, int], np.ndarray]
@@ -238,6 +238,7 @@ class _OneBlasThread:
     """A context in which BLAS runs on one thread. Several threads may be inside at the same time.
 
     The limit belongs to the whole process, so the first thread that enters sets it and the last that leaves lifts it.
+    By itself threadpoolctl would take limits from one thread alone, and silently leave out those of others.
     """
 
     def __init__(self) -> None:
@@ -251,6 +252,7 @@ class _OneBlasThread:
             if self._inside == 1:
                 controller = ThreadpoolController().select(user_api="blas")
                 self._threads = max((library.num_threads for library in controller.lib_controllers), default=1)
+                OpenBLASController.clear_controlling_thread(force=True)
                 self._limits = controller.limit(limits=1)
             return self._threads
 
@@ -258,6 +260,7 @@ class _OneBlasThread:
         with self._lock:
             self._inside -= 1
             if not self._inside:
+                OpenBLASController.clear_controlling_thread(force=True)
                 self._limits.restore_original_limits()
 
 

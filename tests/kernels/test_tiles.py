@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +224,12 @@ def test_blas_is_limited_until_the_last_thread_leaves_and_then_as_before() -> No
         tiles.multiply(cut(np.eye(5), Layout(5, 2)), Layout(5, 2), np.ones((5, 1)))
         assert threads() == {1}
     assert threads() == before
+
+
+def test_any_thread_can_limit_blas() -> None:
+    def limited() -> set[int]:
+        with tiles.one_blas_thread:
+            return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    with ThreadPoolExecutor(1) as another:
+        assert another.submit(limited).result() == limited() == another.submit(limited).result() == {1}
