@@ -157,7 +157,7 @@ def logs(scratch: Path) -> dict[str, Any]:
 
 def _full(scratch: Path, name: str) -> Any:
     """Test metrics of the ∞-AE with the paper's kernel on all users."""
-    from infrec.pipeline.cluster import Pool, ray_session
+    from infrec.pipeline.cluster import open_pool, ray_session
     from infrec.pipeline.data import Dataset
     from infrec.pipeline.models import PAPER_EXPONENTS, InfiniteAEConfig
     from infrec.pipeline.serving import evaluate
@@ -165,7 +165,7 @@ def _full(scratch: Path, name: str) -> Any:
     from infrec.pipeline.storage import ArtefactWriter, Kind
 
     dataset, out = Dataset.open(scratch / name), f"{scratch}/{name}-infinite-ae"
-    with ray_session(), Pool() as pool:
+    with ray_session(), open_pool() as pool:
         with ArtefactWriter(out, Kind.MODEL, purpose={}, overwrite=True) as writer:
             fit_exact(dataset, writer, InfiniteAEConfig(exponents=PAPER_EXPONENTS), pool)
         return evaluate(out, dataset, pool).metrics
@@ -193,14 +193,14 @@ def _summed_up(runs: list[dict[str, Any]], full: Any) -> dict[str, Any]:
 
 def _made_and_evaluated(dataset: Any, config: Any) -> dict[str, Any]:
     """Test metrics of a summary, with the seconds from a running Ray session to its publication."""
-    from infrec.pipeline.cluster import Pool, ray_session
+    from infrec.pipeline.cluster import open_pool, ray_session
     from infrec.pipeline.serving import evaluate
 
     with ray_session(), tempfile.TemporaryDirectory() as scratch:
         started = time.perf_counter()
         summary = made(dataset, Path(scratch), config)
         seconds = time.perf_counter() - started
-        with Pool() as pool:
+        with open_pool() as pool:
             metrics = evaluate(str(summary.location), dataset, pool).metrics
     return {
         "seed": config.seed,
@@ -213,11 +213,11 @@ def _made_and_evaluated(dataset: Any, config: Any) -> dict[str, Any]:
 
 def made(dataset: Any, folder: Path, config: Any, **options: Callable[..., None]) -> Any:
     """Make a summary in this folder, with actors of its own."""
-    from infrec.pipeline.cluster import Pool, ray_session
+    from infrec.pipeline.cluster import open_pool, ray_session
     from infrec.pipeline.distillation import summarise
     from infrec.pipeline.storage import ArtefactWriter, Kind
 
-    with ray_session(), Pool() as pool, ArtefactWriter(folder / "summary", Kind.SUMMARY, purpose={}) as writer:
+    with ray_session(), open_pool() as pool, ArtefactWriter(folder / "summary", Kind.SUMMARY, purpose={}) as writer:
         return summarise(dataset, writer, config, pool, **options)  # type: ignore[arg-type]
 
 

@@ -101,7 +101,7 @@ def _landmarks(dataset: str, budget: int) -> dict[str, Any]:
 
 def _watched(dataset: str, kind: Any, planned: Callable[[Any], Any], make: Callable[..., Any]) -> dict[str, Any]:
     """Measure the time and the peak memory of a job in a running session."""
-    from infrec.pipeline.cluster import Pool, ray_session
+    from infrec.pipeline.cluster import open_pool, ray_session
     from infrec.pipeline.data import Dataset
     from infrec.pipeline.storage import ArtefactWriter
 
@@ -109,7 +109,7 @@ def _watched(dataset: str, kind: Any, planned: Callable[[Any], Any], make: Calla
     with ray_session(), tempfile.TemporaryDirectory() as scratch, peak_memory(WHILE_TIMED) as peak:
         plan = planned(data)
         started = time.perf_counter()
-        with Pool() as pool, ArtefactWriter(f"{scratch}/out", kind, purpose={}) as writer:
+        with open_pool() as pool, ArtefactWriter(f"{scratch}/out", kind, purpose={}) as writer:
             make(data, writer, pool=pool)
         seconds = time.perf_counter() - started
     return {

@@ -69,10 +69,10 @@ def _watched(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ours(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
-    from infrec.pipeline.cluster import ray_session
+    from infrec.pipeline.cluster import open_pool, ray_session
 
     with ray_session():
-        from infrec.pipeline.cluster import Pool
+        from infrec.pipeline.cluster import open_pool
         from infrec.pipeline.data import Dataset
         from infrec.pipeline.models import PAPER_EXPONENTS, EASEConfig, InfiniteAEConfig, fit_ease
         from infrec.pipeline.serving import evaluate
@@ -83,7 +83,7 @@ def _ours(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
         out = f"{arguments.dataset}-{model}"
         writer = ArtefactWriter(out, Kind.MODEL, purpose={}, overwrite=True)
         started = time.perf_counter()
-        pool = Pool()
+        pool = open_pool()
         if model == "ease":
             fitted = fit_ease(dataset, writer, EASEConfig())
         elif model == "paper":

@@ -112,13 +112,13 @@ def large_dataset(scratch: Path) -> str:
 def figures_on_test(model: Any, dataset: Any) -> dict[str, Any]:
     """The metrics of a model on test: of all users, or of slices from all of a larger dataset."""
     from infrec.kernels.metrics import combine
-    from infrec.pipeline.cluster import Pool
+    from infrec.pipeline.cluster import open_pool
     from infrec.pipeline.serving.evaluation import ScoringWorker
 
     slices = dataset.slices(EVALUATED_SLICE)
     if dataset.num_users > EVALUATED_USERS:
         slices = slices[:: dataset.num_users // EVALUATED_USERS]
-    with Pool() as pool, pool.workers(ScoringWorker, dataset) as workers:
+    with open_pool() as pool, pool.workers(ScoringWorker, dataset) as workers:
         parts = workers.map("metrics", [(model, cut, "test", 0) for cut in slices])
         blocks = [block for part in parts for block in part]
     metrics = combine(blocks)
@@ -145,10 +145,10 @@ def _fit(
 ) -> dict[str, Any]:
     import ray
 
-    from infrec.pipeline.cluster import ray_session
+    from infrec.pipeline.cluster import open_pool, ray_session
 
     with ray_session():
-        from infrec.pipeline.cluster import Pool
+        from infrec.pipeline.cluster import open_pool
         from infrec.pipeline.data import Dataset
         from infrec.pipeline.models import (
             DEGREE_EXPONENTS,
@@ -165,7 +165,7 @@ def _fit(
         writer = ArtefactWriter(out, Kind.MODEL, purpose={}, overwrite=True)
         figures: dict[str, Any] = {}
         started = time.perf_counter()
-        with peak_memory(WHILE_TIMED) as peak, Pool() as pool:
+        with peak_memory(WHILE_TIMED) as peak, open_pool() as pool:
             if model == "popularity":
                 fitted = fit_popularity(data, writer)
             else:

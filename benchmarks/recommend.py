@@ -60,15 +60,15 @@ def main() -> None:
 
 
 def _measure(scratch: Path, users: int) -> dict[str, Any]:
-    from infrec.pipeline.cluster import ray_session
+    from infrec.pipeline.cluster import open_pool, ray_session
 
     with ray_session():
-        from infrec.pipeline.cluster import Pool
+        from infrec.pipeline.cluster import open_pool
         from infrec.pipeline.serving import RecommendConfig, recommend
         from infrec.pipeline.storage import Artefact, ArtefactWriter, Kind
 
         data = _dataset(scratch, users)
-        with Pool() as pool:
+        with open_pool() as pool:
             summary = _summary(scratch, data, pool)
 
             def run() -> Any:

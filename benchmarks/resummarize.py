@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.measure import environment
 from infrec.jobs.cli import main as infrec
-from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.cluster import open_pool, ray_session
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import DistillConfig, distill
 from infrec.pipeline.nightly import State
@@ -98,7 +98,7 @@ def warm(folder: Path, logs: Path) -> dict[str, Any]:
         summary = _distilled(
             dataset, folder / name, config, start, lambda row, kept=validations: kept.append((row["step"], row[METRIC]))
         )
-        with Pool() as pool:
+        with open_pool() as pool:
             on_test = evaluate(str(summary.location), dataset, pool).metrics[METRIC]
         courses[name] = validations
         result[name] = {"steps": config.steps, "seconds": time.perf_counter() - started, f"test {METRIC}": on_test}
@@ -145,7 +145,7 @@ def _against_scratch(state: Path, scratch: Path, night: int) -> dict[str, Any]:
     out = scratch / str(night)
     rival = Artefact.open(str(out), Kind.SUMMARY) if out.exists() else _distilled(version.dataset, out, config, None)
     seconds = time.perf_counter() - started
-    with Pool() as pool:
+    with open_pool() as pool:
         ours, theirs = (
             evaluate(str(summary.location), version.dataset, pool).metrics[METRIC]
             for summary in (version.summary, rival)
@@ -235,7 +235,7 @@ def _distilled(
     start: Artefact | None,
     on_validation: Callable[..., Any] = lambda row: None,
 ) -> Artefact:
-    with Pool() as pool:
+    with open_pool() as pool:
         writer = ArtefactWriter(str(out), Kind.SUMMARY, purpose={}, overwrite=True)
         return distill(dataset, writer, config, pool, warm_start=start, on_validation=on_validation)
 

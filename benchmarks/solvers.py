@@ -82,7 +82,7 @@ def _run(
     evaluated: bool = True,
 ) -> dict[str, Any]:
     """Make the dataset, where `make` says of what; fit it with a solver and evaluate on test, where one is named."""
-    from infrec.pipeline.cluster import ray_session
+    from infrec.pipeline.cluster import open_pool, ray_session
 
     with ray_session() as cluster:
         if make:
@@ -91,7 +91,7 @@ def _run(
             return {"dataset": dataset}
         from infrec.jobs import console
         from infrec.jobs.fit import Choice, Normalize, infinite_ae_search, solve
-        from infrec.pipeline.cluster import Pool, Run, silent
+        from infrec.pipeline.cluster import Run, open_pool, silent
         from infrec.pipeline.data import Dataset
         from infrec.pipeline.serving import evaluate
         from infrec.pipeline.solvers import Resources, estimates
@@ -109,7 +109,7 @@ def _run(
             fit_seconds, fit_peak = time.perf_counter() - started, replace(peak)
             metrics: Mapping[str, float] = {}
             if evaluated:
-                with Pool() as pool:
+                with open_pool() as pool:
                     metrics = evaluate(str(fitted.location), data, pool).metrics
             seconds = time.perf_counter() - started
     return {

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infrec.jobs.logs import JsonLog, Log, LogFormat, TextLog
-from infrec.pipeline.cluster import Detail, Report, Run, Telemetry
+from infrec.pipeline.cluster import Detail, Report, Run, Telemetry, in_ray_session
 
 if TYPE_CHECKING:  # some jobs do not need JAX
     from infrec.pipeline.serving import Evaluation
@@ -75,19 +75,21 @@ def metric_cells(evaluation: Evaluation) -> list[str]:
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """Yield a `Report` that shows each phase on stderr and in Ray's metrics.
+    """Yield a `Report` that shows each phase on stderr and, in a Ray session, in Ray's metrics.
 
-    If the block ends without an exception, the metrics record a success. It must be used inside `ray_session`.
+    If the block ends without an exception, the metrics record a success.
     """
-    telemetry = Telemetry(_run)
+    telemetry = Telemetry(_run) if in_ray_session() else None
     with _log.stages() as show:
 
         def report(phase: str, done: int, total: int, detail: Detail = "") -> None:
             show(phase, done, total, detail)
-            telemetry.report(phase, done, total, detail)
+            if telemetry:
+                telemetry.report(phase, done, total, detail)
 
         yield report
-    telemetry.succeeded()
+    if telemetry:
+        telemetry.succeeded()
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -19,7 +19,7 @@ import typer
 
 from infrec.jobs import console
 from infrec.jobs.options import Debug, Overwrite
-from infrec.pipeline.cluster import Pool, Report, ray_session
+from infrec.pipeline.cluster import Pool, Report, open_pool, ray_session
 from infrec.pipeline.data import Dataset, GenerateConfig, generate_log
 from infrec.pipeline.distillation import DistillConfig, distill
 from infrec.pipeline.ingest import IngestConfig, ingest
@@ -95,7 +95,7 @@ def demo(
             dataset = ingest([str(log)], str(out / "dataset"), IngestConfig(), overwrite=overwrite, report=report)
         counts = dataset.manifest.counts
         console.note(f"  {counts['rows']:,} rows, {counts['users']:,} users, {counts['items']:,} items")
-        with Pool() as pool:
+        with open_pool() as pool:
             fit_seconds = [_fit(model, dataset, out, pool, overwrite) for model in _MODELS]
             models = [str(out / model.folder) for model in _MODELS]
             _step(f"infrec evaluate {' '.join(models)} --data {out}/dataset")

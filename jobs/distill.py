@@ -25,7 +25,7 @@ from infrec.jobs.options import (
 )
 from infrec.kernels.ntk import NTK
 from infrec.kernels.sampler import Sampler
-from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.cluster import open_pool, ray_session
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import (
     BaselineConfig,
@@ -200,7 +200,7 @@ def distill(
     writer = ArtefactWriter(out, Kind.SUMMARY, purpose=purpose, overwrite=overwrite, keep_unfinished=takes_long)
     with writer, ray_session(address=address, cpus=cpus, gpus=gpus) as cluster, console.progress() as report:
         require(plan_summarise(data, config), limit or cluster.memory)
-        with Pool() as pool:
+        with open_pool() as pool:
             summary = summarise(data, writer, config, pool, warm_start=start, report=report)
     if method == Method.DISTILL_CF:
         taken = summary.manifest.config["options"]["sampler"]["draws"]

@@ -11,10 +11,10 @@ import typer
 
 from infrec.jobs import console
 from infrec.jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, Seed, bytes_of, require
-from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.cluster import Work, open_pool, session
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.models import open_model
-from infrec.pipeline.serving import Learner, Lesson, evaluate_all
+from infrec.pipeline.serving import Learner, Lesson, evaluate_all, scoring_work
 from infrec.pipeline.storage import Artefact, InputError
 
 
@@ -47,8 +47,9 @@ def evaluate(
         lessons = [Lesson.of(model, dataset, learner, seed=seed) for model in models]
     elif memory_limit is not None:
         raise InputError("--memory-limit goes with a --learner that is trained here: ease or mf.")
+    work = sum((scoring_work(model, dataset.num_users) for model in opened), Work())
     with (
-        ray_session(address=address, cpus=cpus, gpus=gpus) as cluster,
+        session(work, address=address, cpus=cpus, gpus=gpus) as cluster,
         console.progress() as report,
         ExitStack() as stack,
     ):
@@ -56,7 +57,7 @@ def evaluate(
             require(lesson.plan, limit or cluster.memory)
         fitted = [stack.enter_context(lesson.fitted(report)) for lesson in lessons]
         evaluated = [model.location for model in fitted or opened]
-        pool = stack.enter_context(Pool())
+        pool = stack.enter_context(open_pool())
         evaluations = list(evaluate_all(evaluated, dataset, pool, part=part, seed=seed, report=report))
     trained = [{"learner": learner, **_chosen(model)} for model in fitted] or [{} for _ in models]
     if as_json:

@@ -26,7 +26,7 @@ from infrec.jobs.options import (
 )
 from infrec.kernels.normalisation import Exponents
 from infrec.kernels.ntk import NTK
-from infrec.pipeline.cluster import Pool, Report, ray_session
+from infrec.pipeline.cluster import Report, Work, open_pool, session, this_machine
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.models import (
     DEGREE_EXPONENTS,
@@ -49,7 +49,7 @@ from infrec.pipeline.models import (
     plan_mf,
 )
 from infrec.pipeline.solvers import Resources, Search, Solver, choose, fit_infinite_ae
-from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind
+from infrec.pipeline.storage import Artefact, ArtefactWriter, DoesNotFit, InputError, Kind
 
 _SEARCHED = ("factors", "alpha", "lambda", "p", "q")
 
@@ -145,7 +145,8 @@ def fit(
     searched = asdict(config) if config else {}
     purpose = {"model": model, "solver": solver, "config": searched, "data": data.manifest.fingerprint()}
     writer = ArtefactWriter(out, Kind.MODEL, purpose=purpose, overwrite=overwrite)
-    with writer, ray_session(address=address, cpus=cpus, gpus=gpus) as cluster, console.progress() as report:
+    work = _shared_work(config, solver, data, limit) if isinstance(config, Search) else Work()
+    with writer, session(work, address=address, cpus=cpus, gpus=gpus) as cluster, console.progress() as report:
         if isinstance(config, Search):
             resources = Resources.of(cluster, memory_limit=limit, disk=writer.room())
             fitted = solve(config, solver, data, writer, resources, report)
@@ -195,8 +196,17 @@ def solve(
     if choice == Choice.AUTO:
         console.note(f"Solver: {best.solver}, the first that fits here. --solver {best.solver} takes it anywhere.")
     require(best.plan, resources.memory, resources.disk)
-    with Pool() as pool:
+    with open_pool() as pool:
         return fit_infinite_ae(best.solver, search, data, writer, pool, report=report)
+
+
+def _shared_work(search: Search, choice: Choice, data: Dataset, limit: int | None) -> Work:
+    """Return the work that the pool has if this machine does all."""
+    resources = Resources.of(this_machine(), memory_limit=limit, disk=None)
+    try:
+        return choose(data, search, resources, None if choice == Choice.AUTO else Solver(choice)).shared
+    except DoesNotFit:
+        return Work()  # `solve` refuses it
 
 
 def _check_solver(model: Model, solver: Choice, of_nystrom: Mapping[str, Any]) -> None:

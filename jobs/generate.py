@@ -9,9 +9,12 @@ import typer
 
 from infrec.jobs.console import progress, show_json, show_table
 from infrec.jobs.options import Address, Cpus, Debug, Json, Overwrite, Seed
-from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.cluster import Work, session
 from infrec.pipeline.data import GenerateConfig
 from infrec.pipeline.data import generate_log as generate_log
+
+_AS_LONG = 4
+"""The interactions that are read in the time in which one is written."""
 
 
 def generate(
@@ -34,7 +37,7 @@ def generate(
     config = GenerateConfig(
         rows=rows, users=users, items=items, seed=seed, string_ids=string_ids, dirt=dirt, files=files
     )
-    with ray_session(address=address, cpus=cpus), progress() as report:
+    with session(Work(rows=_AS_LONG * rows), address=address, cpus=cpus), progress() as report:
         started = time.perf_counter()
         log = generate_log(out, config, overwrite=overwrite, report=report)
         seconds = time.perf_counter() - started

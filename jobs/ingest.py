@@ -10,8 +10,8 @@ import typer
 
 from infrec.jobs.console import progress, show_json, show_table
 from infrec.jobs.options import Address, Cpus, Debug, Json, Overwrite, Seed
-from infrec.pipeline.cluster import ray_session
-from infrec.pipeline.ingest import Format, IngestConfig, OnBadFile, Split
+from infrec.pipeline.cluster import session
+from infrec.pipeline.ingest import Format, IngestConfig, OnBadFile, Split, find_files, ingest_work, rows_in
 from infrec.pipeline.ingest import ingest as ingest_logs
 
 Logs = Annotated[
@@ -77,9 +77,10 @@ def ingest(
         on_bad_file=on_bad_file,
         items_from=items_from,
     )
-    with ray_session(address=address, cpus=cpus), progress() as report:
+    found = find_files(logs, format)
+    with session(ingest_work(rows_in(found)), address=address, cpus=cpus), progress() as report:
         started = time.perf_counter()
-        dataset = ingest_logs(logs, out, config, overwrite=overwrite, report=report)
+        dataset = ingest_logs(found, out, config, overwrite=overwrite, report=report)
         seconds = time.perf_counter() - started
     counts = dataset.manifest.counts
     if json:

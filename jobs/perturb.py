@@ -10,10 +10,13 @@ import typer
 
 from infrec.jobs import console
 from infrec.jobs.options import Address, Cpus, Debug, Json, Overwrite, Seed
-from infrec.pipeline.cluster import ray_session
+from infrec.pipeline.cluster import Work, session
 from infrec.pipeline.data import Dataset, PerturbConfig
 from infrec.pipeline.data import perturb_dataset as perturb_dataset
 from infrec.pipeline.storage import ArtefactWriter, Kind
+
+_AS_LONG = 4
+"""The interactions that are read in the time in which one is written."""
 
 
 def perturb(
@@ -34,7 +37,8 @@ def perturb(
     data = Dataset.open(dataset)
     purpose = {"dataset": data.manifest.fingerprint(), **asdict(config)}
     writer = ArtefactWriter(out, Kind.DATASET, purpose=purpose, overwrite=overwrite)
-    with writer, ray_session(address=address, cpus=cpus), console.progress() as report:
+    work = Work(rows=_AS_LONG * data.manifest.counts["train"])
+    with writer, session(work, address=address, cpus=cpus), console.progress() as report:
         noisy = perturb_dataset(data, writer, config, report=report)
     seconds = time.perf_counter() - started
     counts = noisy.manifest.counts

@@ -10,7 +10,7 @@ import typer
 from infrec.jobs import console
 from infrec.jobs.fit import Exponent, Lambda, Landmarks, Normalize, Normalized, infinite_ae_search
 from infrec.jobs.options import Address, Cpus, Debug, Gpus, Json, MemoryLimit, bytes_of, sentence_of
-from infrec.pipeline.cluster import gigabytes, ray_session
+from infrec.pipeline.cluster import Work, gigabytes, session
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.models import check_landmarks
 from infrec.pipeline.solvers import Estimate, Resources, chosen, estimates
@@ -35,7 +35,7 @@ def plan(
     check_landmarks(landmarks or 0, data)
     search = infinite_ae_search(lam=lam, normalize=normalize, exponents=exponents, landmarks=landmarks)
     limit = bytes_of(memory_limit)
-    with ray_session(address=address, cpus=cpus, gpus=gpus) as cluster:
+    with session(Work(), address=address, cpus=cpus, gpus=gpus) as cluster:
         # Models usually lie beside their dataset, on the same disk
         resources = Resources.of(cluster, memory_limit=limit, disk=data.artefact.location.free())
         known = estimates(data, search, resources)
@@ -55,7 +55,7 @@ def plan(
                     one.solver: {
                         "memory": one.plan.peak,
                         "disk": one.plan.disk,
-                        "operations": one.operations,
+                        "operations": one.work.operations,
                         "seconds": round(one.seconds, 1),
                         "obstacle": one.obstacle(resources),
                     }
@@ -70,7 +70,7 @@ def plan(
             one.solver,
             gigabytes(one.plan.peak),
             gigabytes(one.plan.disk),
-            f"{one.operations / 1e12:,.2f}",
+            f"{one.work.operations / 1e12:,.2f}",
             _duration(one.seconds),
             one.obstacle(resources) or ("chosen" if one is best else "fits"),
         ]

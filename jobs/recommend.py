@@ -11,13 +11,15 @@ import typer
 
 from infrec.jobs import console
 from infrec.jobs.options import Address, Cpus, Debug, Gpus, Json, Overwrite
-from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.cluster import open_pool, session
 from infrec.pipeline.data import Dataset
-from infrec.pipeline.ingest import Format, find_files, ingest_histories
+from infrec.pipeline.ingest import Format, find_files, ingest_histories, ingest_work, rows_in
 from infrec.pipeline.models import open_model
-from infrec.pipeline.serving import RecommendConfig
+from infrec.pipeline.serving import RecommendConfig, scoring_work
 from infrec.pipeline.serving import recommend as recommend_all
 from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind
+
+_ROWS_A_USER = 10  # of histories that nobody has read yet
 
 
 def recommend(
@@ -61,10 +63,15 @@ def recommend(
         "config": asdict(config),
         "offer": config.offer(opened).fingerprint,
     }
+    if dataset:
+        work = scoring_work(opened, dataset.num_users)
+    else:
+        rows = rows_in(find_files(histories or [], Format.AUTO))
+        work = ingest_work(rows) + scoring_work(opened, rows // _ROWS_A_USER)
     writer = ArtefactWriter(out, Kind.RECOMMENDATIONS, purpose=purpose, overwrite=overwrite)
-    with writer, ray_session(address=address, cpus=cpus, gpus=gpus), console.progress() as report:
+    with writer, session(work, address=address, cpus=cpus, gpus=gpus), console.progress() as report:
         dataset = dataset or ingest_histories(histories or [], model, writer, **columns, report=report)
-        with Pool() as pool:
+        with open_pool() as pool:
             # Take the model that was opened above: by now its state may have another one
             table = recommend_all(opened.location, dataset, writer, pool, config, report=report)
     counts, seconds = table.manifest.counts, time.perf_counter() - started

@@ -35,8 +35,8 @@ os.environ |= {"RAY_memory_monitor_refresh_ms": "0"}
 # Nor does a node end because its agents are slow to start
 os.environ |= {"RAY_agent_register_timeout_ms": str(1000 * PATIENCE_SECONDS)}
 
-from infrec.pipeline.cluster import Cluster, Pool, pool_size, ray_session
-from infrec.pipeline.cluster.pool import PoolActor
+from infrec.pipeline.cluster import Cluster, Pool, open_pool, pool_size, ray_session
+from infrec.pipeline.cluster.actors import ActorPool, PoolActor
 from tests.nodes import wait_for_slow_nodes
 
 wait_for_slow_nodes()
@@ -70,15 +70,15 @@ def _kept_actors() -> Iterator[None]:
     remote = ray.remote(PoolActor).options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
     actors = [remote.remote() for _ in range(pool_size())]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pool, "__init__", lambda pool: setattr(pool, "_actors", list(actors)))
-        patch.setattr(Pool, "close", lambda pool: None)
+        patch.setattr(ActorPool, "__init__", lambda pool: setattr(pool, "_actors", list(actors)))
+        patch.setattr(ActorPool, "close", lambda pool: None)
         yield
 
 
 @pytest.fixture(scope="module")
 def pool(cluster: Cluster) -> Iterator[Pool]:
     """Actors for the tests of a module that call the pipeline and not a job."""
-    with Pool() as pool:
+    with open_pool() as pool:
         yield pool
 
 

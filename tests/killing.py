@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from infrec.pipeline.cluster.pool import PoolActor
+from infrec.pipeline.cluster.actors import PoolActor
 
 
 class Kill:

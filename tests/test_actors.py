@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from infrec.kernels.normalisation import Exponents
-from infrec.pipeline.cluster import InProcess, Pool, Report, silent
+from infrec.pipeline.cluster import Pool, Report, ThreadPool, silent
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.serving import RecommendConfig, evaluate, recommend
 from infrec.pipeline.storage import Artefact, ArtefactWriter, InputError, Kind
@@ -34,7 +34,7 @@ def model(dataset: Dataset, pool: Pool, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_this_process_writes_the_bytes_of_two_actors(dataset: Dataset, model: Artefact, tmp_path: Path) -> None:
-    assert checksums(fit("infinite-ae", dataset, tmp_path / "model", InProcess(), **CONFIG)) == checksums(model)
+    assert checksums(fit("infinite-ae", dataset, tmp_path / "model", ThreadPool(), **CONFIG)) == checksums(model)
 
 
 def test_a_killed_gram_actor_changes_nothing(dataset: Dataset, model: Artefact, pool: Pool, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_killed_recommendations_keep_their_finished_parts(
     assert made_again == [cut_short.name]
 
 
-def recommended(dataset: str, model: str, out: str, pool: Pool | InProcess, report: Report = silent) -> Artefact:
+def recommended(dataset: str, model: str, out: str, pool: Pool, report: Report = silent) -> Artefact:
     with ArtefactWriter(out, Kind.RECOMMENDATIONS, purpose={}) as writer:
         return recommend(model, Dataset.open(dataset), writer, pool, RecommendConfig(k=10), report=report)
 
@@ -87,7 +87,7 @@ def recommend_until_killed(dataset: str, model: str, out: str) -> None:
         if done > total / 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    recommended(dataset, model, out, InProcess(), kill)
+    recommended(dataset, model, out, ThreadPool(), kill)
 
 
 def touchy() -> type:

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 
 from infrec.kernels.ntk import NTK
 from infrec.kernels.outer_loss import InnerModel
-from infrec.pipeline.cluster import InProcess, Pool, Report
+from infrec.pipeline.cluster import Pool, Report, ThreadPool
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import DistillConfig, Labels, Objective, Schedule, training
 from infrec.pipeline.distillation.initial import random_users
@@ -139,7 +139,7 @@ def distill_until_killed(dataset: str, out: str, in_phase: str, at: int) -> None
         if phase.startswith(in_phase) and done == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    summarise(Dataset.open(dataset), Path(out), InProcess(), report=report)
+    summarise(Dataset.open(dataset), Path(out), ThreadPool(), report=report)
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(

@@ -263,7 +263,7 @@ def test_ctrl_c_leaves_nothing_behind_that_a_reader_accepts(tmp_path: Path) -> N
     matrix = taste_matrix(1500, 300, seed=2)
     write_dataset(tmp_path / "dataset", *split_matrix(matrix, seed=2))
     infrec = [sys.executable, "-c", f"{PATIENTLY}from infrec.jobs.cli import main; raise SystemExit(main())"]
-    command = [*infrec, "fit", str(tmp_path / "dataset"), "--out", str(tmp_path / "model")]
+    command = [*infrec, "fit", str(tmp_path / "dataset"), "--out", str(tmp_path / "model"), "--cpus", "2"]
     grid = ",".join(str(1 + step / 100) for step in range(400))
     job = subprocess.Popen([*command, "--lambda", grid], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
     staging = tmp_path / ".model.partial"

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from infrec.pipeline import nightly as package
-from infrec.pipeline.cluster import Cluster, InProcess
-from infrec.pipeline.distillation import memory
+from infrec.pipeline.cluster import Cluster
 from infrec.pipeline.nightly import ResummarizeConfig, State, clock, look
 from infrec.pipeline.nightly import run as running
 from infrec.pipeline.storage import hold
@@ -81,14 +80,12 @@ def test_a_kill(
 
 
 def resummarize_and_die(logs: str, state: str, moment: str) -> None:
-    """In a process without Ray, which so few rows and an actor of its own do not need."""
+    """In a process without Ray, which so few rows do not need."""
 
     def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     clock.midnight = _midnight
-    running.Pool = InProcess  # type: ignore[misc]
-    memory.pool_size = lambda: 1
     config = ResummarizeConfig(budget=int(OPTIONS[1]), steps=int(OPTIONS[3]))
     place = State.at(state)
     with hold(place.root, "doomed") as lock:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infrec.pipeline.cluster import Pool
+from infrec.pipeline.cluster import Pool, open_pool
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import BaselineConfig, DistillConfig, Method, distill, summarise
 from infrec.pipeline.ingest import IngestConfig, Split, ingest
@@ -32,7 +32,7 @@ def ml1m(shared_data: Path, cluster: object, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="module")
 def workers(ml1m: Dataset) -> Iterator[Pool]:
     """Started when ingest, which needs the CPUs itself, is done."""
-    with Pool() as pool:
+    with open_pool() as pool:
         yield pool
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measure import peak_memory
-from infrec.pipeline.cluster import Pool, ray_session
+from infrec.pipeline.cluster import open_pool, ray_session
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.distillation import DistillConfig, plan_summarise, summarise
 from infrec.pipeline.models import PAPER_EXPONENTS, InfiniteAEConfig, NystromConfig
@@ -48,7 +48,7 @@ def run(job: str, dataset: str, out: str) -> None:
         else:
             known = estimates(data, SEARCH, Resources.of(cluster, memory_limit=None, disk=None))
             (plan,) = (estimate.plan for estimate in known if estimate.solver == job)
-        with peak_memory() as peak, Pool() as pool:
+        with peak_memory() as peak, open_pool() as pool:
             if job == "distill":
                 with ArtefactWriter(out, Kind.SUMMARY, purpose={}) as writer:
                     summarise(data, writer, DISTILLATION, pool)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infrec.pipeline.cluster import Cluster, Plan
+from infrec.pipeline.cluster import Cluster, Plan, Work
 from infrec.pipeline.models import InfiniteAEConfig, NystromConfig
 from infrec.pipeline.solvers import Estimate, Resources, Search, Solver, choice, choose, chosen, estimates
 from infrec.pipeline.solvers.choice import PATIENCE_SECONDS, gemm_rate
@@ -17,7 +17,7 @@ RESOURCES = Resources(cpus=2, memory=1000, disk=1000)
 
 
 def estimate(solver: Solver, *, memory: int, disk: int = 0, seconds: float = 1.0) -> Estimate:
-    return Estimate(solver, Plan("A fit", {"driver": memory}, "take less", (), disk=disk), 1e9, 1.0, seconds)
+    return Estimate(solver, Plan("A fit", {"driver": memory}, "take less", (), disk=disk), Work(), Work(), 1.0, seconds)
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ def test_estimates_follow_the_dataset_and_the_search(cluster: Cluster, tmp_path:
     assert list(base) == [Solver.EXACT, Solver.TILED, Solver.NYSTROM]
     for solver, one in base.items():
         assert one.seconds > 0
-        assert more_users[solver].operations > one.operations
-        assert more_candidates[solver].operations > one.operations
-    assert more_users[Solver.EXACT].operations > 20 * base[Solver.EXACT].operations
-    assert more_users[Solver.NYSTROM].operations < 4 * base[Solver.NYSTROM].operations
+        assert more_users[solver].work.operations > one.work.operations
+        assert more_candidates[solver].work.operations > one.work.operations
+    assert more_users[Solver.EXACT].work.operations > 20 * base[Solver.EXACT].work.operations
+    assert more_users[Solver.NYSTROM].work.operations < 4 * base[Solver.NYSTROM].work.operations
     assert base[Solver.TILED].plan.disk > 0
 
 

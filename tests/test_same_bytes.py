@@ -1,4 +1,4 @@
-"""The same bytes from two actors, from one core, and from nodes that are lost in the middle of it."""
+"""The same bytes from two actors, from one core, from threads, and from nodes that are lost in the middle of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from infrec.kernels.normalisation import Exponents
 from infrec.kernels.sampler import Sampler
-from infrec.pipeline.cluster import Pool, Report, ray_session, silent
+from infrec.pipeline.cluster import Pool, Report, Work, in_ray_session, open_pool, ray_session, session, silent
 from infrec.pipeline.data import Dataset, GenerateConfig, generate_log
 from infrec.pipeline.distillation import BaselineConfig, DistillConfig, Method, summarise
 from infrec.pipeline.ingest import IngestConfig, ingest
@@ -82,7 +82,7 @@ JOBS: dict[str, Job] = {
 WITHOUT_POOL = ("ingest", "sweep")
 """These start tasks of their own, which need the CPUs that a pool would hold."""
 
-ONE_CORE = [job for job in JOBS if job != "sweep"]
+ONE_PROCESS = [job for job in JOBS if job != "sweep"]
 PHASES = {
     "ingest": ("read rows", "gather users"),
     "tiled": ("Tiles (p=0 q=0 λ=5)",),
@@ -109,7 +109,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def others(inputs: Path, folder: Path) -> Iterator[dict[str, Future[str]]]:
-    """The same jobs in two other processes, one after the other: on one core, with one actor, and where nodes fail."""
+    """The same jobs in three other processes, one after the other.
+
+    They run on one core, with one actor; in threads, without Ray; and where nodes fail.
+    """
 
     def elsewhere(name: str, make: Callable[[str, str], None], one_core: bool) -> str:
         return answer_of(by_itself(make, str(inputs), str(folder / name), one_core=one_core))
@@ -117,6 +120,7 @@ def others(inputs: Path, folder: Path) -> Iterator[dict[str, Future[str]]]:
     with ThreadPoolExecutor(1) as meanwhile:
         yield {
             "one core": meanwhile.submit(elsewhere, "one core", make_on_one_core, True),
+            "threads": meanwhile.submit(elsewhere, "threads", make_in_threads, False),
             "failing nodes": meanwhile.submit(elsewhere, "failing nodes", make_on_failing_nodes, False),
         }
 
@@ -134,19 +138,33 @@ def one_core(folder: Path, undisturbed: object, others: dict[str, Future[str]]) 
 
 
 @pytest.fixture(scope="module")
+def threads(folder: Path, undisturbed: object, others: dict[str, Future[str]]) -> Path:
+    others["threads"].result()
+    return folder / "threads"
+
+
+@pytest.fixture(scope="module")
 def lost(folder: Path, undisturbed: object, others: dict[str, Future[str]]) -> tuple[Path, dict[str, list[str]]]:
     """The folder that failing nodes have filled; job → the phases in which it lost one."""
     return folder / "failing nodes", json.loads(others["failing nodes"].result())
 
 
-@pytest.mark.parametrize("job", ONE_CORE)
+@pytest.mark.parametrize("job", ONE_PROCESS)
 def test_one_actor_on_one_core(job: str, undisturbed: dict[str, Artefact], one_core: Path) -> None:
     _assert_same(Artefact.open(one_core / job, undisturbed[job].manifest.kind), undisturbed[job])
 
 
-def test_one_actor_judges_alike(undisturbed: dict[str, Artefact], one_core: Path, inputs: Path, pool: Pool) -> None:
+@pytest.mark.parametrize("job", ONE_PROCESS)
+def test_threads_without_ray(job: str, undisturbed: dict[str, Artefact], threads: Path) -> None:
+    _assert_same(Artefact.open(threads / job, undisturbed[job].manifest.kind), undisturbed[job])
+
+
+def test_one_actor_and_threads_judge_alike(
+    undisturbed: dict[str, Artefact], one_core: Path, threads: Path, inputs: Path, pool: Pool
+) -> None:
     metrics = evaluate(str(undisturbed["exact"].location), Dataset.open(inputs / "dataset"), pool).metrics
     assert json.loads((one_core / "evaluation.json").read_text()) == metrics
+    assert json.loads((threads / "evaluation.json").read_text()) == metrics
 
 
 @pytest.mark.parametrize("job", PHASES)
@@ -171,7 +189,7 @@ def _assert_same(found: Artefact, expected: Artefact) -> None:
 def _with_pools(jobs: Iterable[str]) -> Iterator[tuple[str, Pool | None]]:
     """The jobs with the pool that they share: actors take long to start."""
     for pooled, group in itertools.groupby(jobs, lambda job: job not in WITHOUT_POOL):
-        with Pool() if pooled else nullcontext() as pool:
+        with open_pool() if pooled else nullcontext() as pool:
             for job in group:
                 yield job, pool
 
@@ -179,11 +197,21 @@ def _with_pools(jobs: Iterable[str]) -> Iterator[tuple[str, Pool | None]]:
 def make_on_one_core(inputs: str, folder: str) -> None:
     with ray_session(cpus=1) as cluster:
         assert cluster.cpus == 1
-        for job, pool in _with_pools(ONE_CORE):
-            JOBS[job](Path(inputs), Path(folder) / job, pool, silent)
-        with Pool() as pool:
-            metrics = evaluate(str(Path(folder) / "exact"), Dataset.open(Path(inputs) / "dataset"), pool).metrics
-    (Path(folder) / "evaluation.json").write_text(json.dumps(dict(metrics)))
+        _make_all(Path(inputs), Path(folder))
+
+
+def make_in_threads(inputs: str, folder: str) -> None:
+    with session(Work()):
+        assert not in_ray_session()
+        _make_all(Path(inputs), Path(folder))
+
+
+def _make_all(inputs: Path, folder: Path) -> None:
+    for job, pool in _with_pools(ONE_PROCESS):
+        JOBS[job](inputs, folder / job, pool, silent)
+    with open_pool() as pool:
+        metrics = evaluate(str(folder / "exact"), Dataset.open(inputs / "dataset"), pool).metrics
+    (folder / "evaluation.json").write_text(json.dumps(dict(metrics)))
 
 
 def make_on_failing_nodes(inputs: str, folder: str) -> None:

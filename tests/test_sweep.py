@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from infrec.jobs.cli import main
-from infrec.pipeline.cluster import Cluster, InProcess, Report, silent
+from infrec.pipeline.cluster import Cluster, Report, ThreadPool, silent
 from infrec.pipeline.data import Dataset, PerturbConfig, perturb_dataset
 from infrec.pipeline.distillation import DistillConfig, Method, distill
 from infrec.pipeline.models import EASEConfig, MFConfig, fit_ease, fit_mf
@@ -98,7 +98,7 @@ def test_a_sweep_from_the_command_line(
     again = ArtefactWriter(tmp_path / "summary", Kind.SUMMARY, purpose={})
     config = with_parameters(DistillConfig.for_budget(5), SHORT)
     published = Artefact.open(out / "summary", Kind.SUMMARY)
-    assert published.manifest.fingerprint() == distill(dataset, again, config, InProcess()).manifest.fingerprint()
+    assert published.manifest.fingerprint() == distill(dataset, again, config, ThreadPool()).manifest.fingerprint()
     assert any("tfevents" in name for name in made.manifest.files)
     assert {"report.html", "figures/quality.svg", "figures/quality.png"} <= made.manifest.files.keys()
     assert shown["sentence"].encode() in (out / "report.html").read_bytes()
@@ -139,7 +139,7 @@ def test_learners_with_noise(learner: Learner, dataset: Dataset, cluster: Cluste
         model = fit_ease(noisy[0.3, 1], writer, EASEConfig(seed=1), train=train)
     else:
         model = fit_mf(noisy[0.3, 1], writer, MFConfig(seed=1), train=train)
-    expected = evaluate(str(model.location), dataset, InProcess()).metrics
+    expected = evaluate(str(model.location), dataset, ThreadPool()).metrics
     assert {name: row[f"test {name}"] for name in METRICS} == {name: expected[name] for name in METRICS}
     assert row["interactions"] == train.nnz > rows[ALL_USERS, 0.0, 0]["interactions"] == dataset.training_matrix().nnz
 

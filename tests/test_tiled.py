@@ -12,8 +12,8 @@ import psutil
 import pytest
 import scipy.sparse as sp
 
-from infrec.pipeline.cluster import InProcess, Pool
-from infrec.pipeline.cluster.pool import PoolActor
+from infrec.pipeline.cluster import Pool, ThreadPool
+from infrec.pipeline.cluster.actors import PoolActor
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.models import VALIDATION, load_recommender
 from infrec.pipeline.storage import Artefact
@@ -64,7 +64,7 @@ def test_it_is_the_model_of_the_solver_in_memory(
 
 
 def test_this_process_writes_the_bytes_of_two_actors(dataset: Dataset, undisturbed: Artefact, tmp_path: Path) -> None:
-    assert checksums(fit("tiled", dataset, tmp_path / "model", InProcess(), **CONFIG)) == checksums(undisturbed)
+    assert checksums(fit("tiled", dataset, tmp_path / "model", ThreadPool(), **CONFIG)) == checksums(undisturbed)
 
 
 def test_a_killed_run_goes_on_with_the_tile_that_it_was_killed_in(
@@ -169,4 +169,4 @@ def fit_until_killed(dataset: str, out: str) -> None:
         if phase == SECOND and done == TILES // 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    fit("tiled", Dataset.open(dataset), Path(out), InProcess(), report=kill, **CONFIG)
+    fit("tiled", Dataset.open(dataset), Path(out), ThreadPool(), report=kill, **CONFIG)

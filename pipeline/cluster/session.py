@@ -1,21 +1,27 @@
-"""The one place that starts Ray. It joins a running cluster where there is one, else it starts Ray on this machine."""
+"""Where a job computes: on a running Ray cluster, on a Ray that is started on this machine, or in this process.
+
+This is the one place that starts Ray. Ray's import takes half a second, so it is imported only where Ray is used.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
-import ray
-from ray.autoscaler.sdk import request_resources
 
 from infrec.pipeline.cluster.memory import HEAPS, limit_heaps
+from infrec.pipeline.cluster.pool import Pool
+from infrec.pipeline.cluster.threads import ThreadPool
+from infrec.pipeline.cluster.work import Work
 
 Node = TypeVar("Node")
 
@@ -49,7 +55,9 @@ _NOT_UP = "timed out during startup"
 """What Ray says of a node that did not come up. A node ends if its agents take more than 15 s to start, as they can
 beside busy processes. No setting changes that (github.com/ray-project/ray/issues/65983)."""
 
-_RAY_FOLDER = str(Path(ray.__file__).parent)
+RAY_PAYS_SECONDS = 10.0
+"""The work, in seconds of one CPU, for which Ray is started on this machine. Its start and stop take five seconds, and
+its processes share out what the threads of one process cannot."""
 
 NODES_SECONDS = 900.0
 """The time that a cloud may take to start a node. Ray gives a submitted job as long."""
@@ -57,12 +65,73 @@ NODES_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """The resources of the connected cluster."""
+    """The resources of a session."""
 
     cpus: int
     gpus: int
     memory: int
     """Bytes of available memory on the driver's node. A plan may use them where no limit is given."""
+
+
+@contextmanager
+def session(
+    work: Work, *, address: str | None = None, cpus: int | None = None, gpus: int | None = None
+) -> Iterator[Cluster]:
+    """Open a `ray_session` for this work of the pool and of tasks, or let this process do it if it is small.
+
+    Where an address, CPUs or GPUs are given, or $RAY_ADDRESS is set, the session is one of Ray. The bytes of the
+    results are the same in both.
+    """
+    asked_for = address or cpus or gpus or os.environ.get("RAY_ADDRESS")
+    if asked_for or in_ray_session() or work.seconds() > RAY_PAYS_SECONDS:
+        with ray_session(address=address, cpus=cpus, gpus=gpus) as cluster:
+            yield cluster
+        return
+    limit_heaps()
+    with environment(_DRIVER_ENVIRONMENT):
+        yield this_machine()
+
+
+def this_machine() -> Cluster:
+    """Return the resources of a session without Ray."""
+    return Cluster(cpus=cpus_here(), gpus=0, memory=psutil.virtual_memory().available)
+
+
+def in_ray_session() -> bool:
+    """Return whether this process is connected to Ray."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
+def cpus_here() -> int:
+    """Return the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def available_cpus() -> int:
+    """Return the number of CPUs of the session, at least one."""
+    if not in_ray_session():
+        return cpus_here()
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def pool_size() -> int:
+    """Return how many workers the pool of the session has."""
+    if not in_ray_session():
+        return cpus_here()
+    from infrec.pipeline.cluster.actors import actors
+
+    return actors()
+
+
+def open_pool() -> Pool:
+    """Return the pool of the session: actors in one of Ray, else threads."""
+    if not in_ray_session():
+        return ThreadPool(cpus_here())
+    from infrec.pipeline.cluster.actors import ActorPool
+
+    return ActorPool()
 
 
 @contextmanager
@@ -73,6 +142,9 @@ def ray_session(*, address: str | None = None, cpus: int | None = None, gpus: in
     actors as there are CPUs or GPUs by then. A session that is already open is used as it is and left open. A session
     that is opened here is closed at the end of the block.
     """
+    import ray
+    from ray.autoscaler.sdk import request_resources
+
     limit_heaps()
     with environment(_DRIVER_ENVIRONMENT):
         opened = not ray.is_initialized()
@@ -99,6 +171,8 @@ def ray_session(*, address: str | None = None, cpus: int | None = None, gpus: in
 
 def _join(address: str, *, cpus: int | None, gpus: int | None) -> None:
     """Connect to a cluster, and have its autoscaler start the CPUs and GPUs that were asked for."""
+    import ray
+
     ray.init(
         address=address,
         runtime_env={"env_vars": WORKER_ENVIRONMENT},
@@ -111,6 +185,8 @@ def _join(address: str, *, cpus: int | None, gpus: int | None) -> None:
 
 def _start(*, cpus: int | None, gpus: int | None) -> None:
     """Start Ray on this machine."""
+    import ray
+
     settings = {name: os.environ.get(name, value) for name, value in _RAY_ENVIRONMENT.items()}
     # Workers inherit the variables of this process. So no actor needs a process that is started specially for it
     with environment({**settings, **WORKER_ENVIRONMENT}):
@@ -145,9 +221,12 @@ def _end_processes_of_ray(others: Collection[psutil.Process]) -> None:
 
     Ray itself leaves those of a node that did not come up to the end of this process. They would slow the next start.
     """
+    specification = find_spec("ray")
+    assert specification is not None and specification.origin is not None
+    folder = str(Path(specification.origin).parent)
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
-            if child not in others and any(word.startswith(_RAY_FOLDER) for word in child.cmdline()):
+            if child not in others and any(word.startswith(folder) for word in child.cmdline()):
                 child.kill()
 
 
@@ -156,6 +235,9 @@ def _scale_up(**wanted: int) -> None:
 
     After NODES_SECONDS go on with the nodes that there are. The bytes of the results are the same.
     """
+    import ray
+    from ray.autoscaler.sdk import request_resources
+
     request_resources(bundles=[{name: 1} for name, count in wanted.items() for _ in range(count)])
     deadline = time.monotonic() + NODES_SECONDS
     while any(ray.cluster_resources().get(name, 0) < count for name, count in wanted.items()):

@@ -1,15 +1,16 @@
-"""Plain Ray tasks over many inputs. A bounded number of them runs at once, and each result is passed on as it comes."""
+"""A function over many inputs, as plain Ray tasks or in threads. Each result is passed on as it comes."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import ray
-from ray.exceptions import RayTaskError
+from infrec.pipeline.cluster.session import available_cpus, cpus_here, in_ray_session
+
+if TYPE_CHECKING:
+    import ray
 
 Result = TypeVar("Result")
 TaskMap = Callable[..., Iterator[Any]]
@@ -17,12 +18,27 @@ TaskMap = Callable[..., Iterator[Any]]
 
 
 def map_tasks(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) -> Iterator[Result]:
-    """Yield `function(part, *shared)` for every one of `parts`, in the order in which the tasks finish.
+    """Yield `function(part, *shared)` for every one of `parts`, in the order in which the calls end.
 
-    A task takes one CPU. It is run again if its worker dies, so `function` must be pure. At most two tasks a CPU are
-    submitted at once, so results do not pile up. The `shared` arguments pass through the object store once. Raises what
-    `function` raised.
+    In a Ray session each call is a task of one CPU. It is made again if its worker dies, so `function` must be pure. At
+    most two tasks a CPU are submitted at once, so results do not pile up. The `shared` arguments pass through the
+    object store once. Without a session the calls are those of `map_threads`. Raises what `function` raised.
     """
+    return (_map_remotely if in_ray_session() else map_threads)(function, parts, *shared)
+
+
+def map_threads(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) -> Iterator[Result]:
+    """Yield `function(part, *shared)` for every one of `parts`, in their order, from threads of this process.
+
+    This is for work that is done before Ray's workers would have started. Raises what `function` raised.
+    """
+    with ThreadPoolExecutor(cpus_here()) as pool:
+        yield from pool.map(lambda part: function(part, *shared), parts)
+
+
+def _map_remotely(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) -> Iterator[Result]:
+    import ray
+
     remote = _remote(function)
     handles = [ray.put(value) for value in shared]
     in_flight: list[ray.ObjectRef] = []
@@ -35,21 +51,10 @@ def map_tasks(function: Callable[..., Result], parts: Iterable[Any], *shared: An
         yield _next(in_flight)
 
 
-def map_threads(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) -> Iterator[Result]:
-    """Yield `function(part, *shared)` for every one of `parts`, in their order, from threads of this process.
-
-    This is for work that is done before Ray's workers would have started. Raises what `function` raised.
-    """
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        yield from pool.map(lambda part: function(part, *shared), parts)
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs of the connected cluster, at least one."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
-
-
 def _next(in_flight: list[ray.ObjectRef]) -> Any:
+    import ray
+    from ray.exceptions import RayTaskError
+
     done, in_flight[:] = ray.wait(in_flight)
     try:
         return ray.get(done[0])
@@ -59,4 +64,6 @@ def _next(in_flight: list[ray.ObjectRef]) -> Any:
 
 @cache
 def _remote(function: Callable[..., Any]) -> Any:
+    import ray
+
     return ray.remote(num_cpus=1)(function)

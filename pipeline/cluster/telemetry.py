@@ -12,11 +12,12 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from ray.util.metrics import Gauge
+from typing import TYPE_CHECKING, Any
 
 from infrec.pipeline.cluster.progress import Detail
+
+if TYPE_CHECKING:
+    from ray.util.metrics import Gauge
 
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """The variable in which Ray's job server tells the jobs that it runs, among other things, their submission id."""
@@ -43,6 +44,8 @@ class Telemetry:
     """The metrics of a run. It must be made inside `ray_session`."""
 
     def __init__(self, run: Run) -> None:
+        from ray.util.metrics import Gauge
+
         tags = {"command": run.job, "run": _ascii(run.id)}  # Prometheus has its own `job`
 
         def gauge(name: str, description: str, *more: str) -> Gauge:

@@ -14,18 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray
 import scipy.sparse as sp
 from jaxtyping import Int
 
 from infrec.pipeline.data.additions import additions_name, with_additions
 from infrec.pipeline.storage import Artefact, Kind, Location, Manifest
+
+if TYPE_CHECKING:
+    import ray
 
 ITEMS = "items.parquet"
 PARTS = ("train", "validation", "test")
@@ -121,6 +123,8 @@ class Dataset:
         Call this inside `ray_session`, in a process that lives as long as the others read: the store keeps what its
         owner put there, whichever other nodes are lost.
         """
+        import ray
+
         shards = range(self.num_shards)
         return replace(self, in_store=tuple(ray.put(self.shard_table(index).combine_chunks()) for index in shards))
 
@@ -161,6 +165,8 @@ class Dataset:
     def shard_table(self, index: int, columns: Sequence[str] = COLUMNS) -> pa.Table:
         """Return some columns of a shard's users, additions merged in. Every reader of shards calls this method."""
         if self.in_store:
+            import ray
+
             table: pa.Table = ray.get(self.in_store[index])
             return table.select(list(columns))
         shard, addition = self.layers(index, columns)

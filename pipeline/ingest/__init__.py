@@ -9,7 +9,7 @@ from infrec.pipeline.ingest.config import IngestConfig
 from infrec.pipeline.ingest.growth.grow import grow
 from infrec.pipeline.ingest.histories import ingest_histories
 from infrec.pipeline.ingest.reading import Format, FoundFile, OnBadFile, find_files, is_time, sha256_of
-from infrec.pipeline.ingest.run import ingest
+from infrec.pipeline.ingest.run import ingest, ingest_work, rows_in
 from infrec.pipeline.ingest.splits import Split
 
 __all__ = [
@@ -22,6 +22,8 @@ __all__ = [
     "grow",
     "ingest",
     "ingest_histories",
+    "ingest_work",
     "is_time",
+    "rows_in",
     "sha256_of",
 ]

@@ -12,26 +12,23 @@ the bytes are the same on any cluster.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from infrec.pipeline.cluster import Report, available_cpus, map_tasks, silent
+from infrec.pipeline.cluster import Report, Work, map_tasks, silent
 from infrec.pipeline.data import ITEMS, PARTS, Dataset, known_index, shard_name
 from infrec.pipeline.ingest.config import IngestConfig
 from infrec.pipeline.ingest.reading.contents import log_fingerprint
-from infrec.pipeline.ingest.reading.logs import Column, FoundFile, Role, find_files, names_of
+from infrec.pipeline.ingest.reading.logs import Column, Format, FoundFile, Role, find_files, names_of
 from infrec.pipeline.ingest.reading.opening import open_log
-from infrec.pipeline.ingest.reading.pieces import Piece, cut
+from infrec.pipeline.ingest.reading.pieces import cut
 from infrec.pipeline.ingest.reading.timestamps import parse_time
-from infrec.pipeline.ingest.shuffle.partition import Dropped, Partitioning, number_items, partition
+from infrec.pipeline.ingest.shuffle.partition import Dropped, Partitioning, number_items
+from infrec.pipeline.ingest.shuffle.partition_all import partition_all
 from infrec.pipeline.ingest.shuffle.selection import cut_at, filter_items, known_ids, number_kept
 from infrec.pipeline.ingest.shuffle.shards import USER_COUNTS, Numbering, Sharding, write_shard
 from infrec.pipeline.ingest.splits import Split
@@ -39,8 +36,18 @@ from infrec.pipeline.storage import Artefact, ArtefactWriter, FileRecord, InputE
 
 VALIDATION_FROM, TEST_FROM = 0.8, 0.9  # the default temporal cuts, as fractions of the interactions
 _WITH_ITEMS = (Kind.DATASET, Kind.MODEL, Kind.SUMMARY)
-_PIECES_A_BLOCK = 8  # Ray Data waits up to 0.2 s between two blocks of a CPU
-_BLOCKS_A_CPU = 4  # the least number, if there are enough pieces: then all CPUs have work to the end
+_BYTES_A_ROW, _BYTES_A_LINE = 3, 20  # of Parquet, which is compressed, and of text
+_PASSES = 8  # all passes over a row take as long as reading so many interactions
+
+
+def rows_in(found: Sequence[FoundFile]) -> int:
+    """Return about the number of rows of these files, by their sizes."""
+    return sum(file.size // (_BYTES_A_ROW if file.format == Format.PARQUET else _BYTES_A_LINE) for file in found)
+
+
+def ingest_work(rows: int) -> Work:
+    """Return about the work of making a dataset of so many rows."""
+    return Work(rows=_PASSES * rows)
 
 
 def ingest(
@@ -82,7 +89,7 @@ def _ingest(
     parts = sum(piece.parts for piece in pieces)
     buckets = max(1, -(-rows // config.bucket_rows))
     how = Partitioning.of(config, log.columns, buckets, work)
-    dropped = _partition(pieces, how, report)
+    dropped = partition_all(pieces, how, report)
     _refuse_if_empty(rows - dropped.total(), rows, dropped)
     vocabulary = number_items(work, parts, report)
 
@@ -142,72 +149,6 @@ def _ingest(
         files=files,
     )
     return Dataset(artefact)
-
-
-def _partition(pieces: Sequence[Piece], how: Partitioning, report: Report) -> Counter[str]:
-    """Partition every piece, and return the number of dropped rows by reason.
-
-    However this ends, no piece is worked on any more afterwards.
-    """
-    total = sum(piece.rows for piece in pieces)
-    done: Counter[str] = Counter()
-    report("read rows", 0, total)
-    going = how.work / "going"
-    going.write(b"")
-    outcomes: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
-    # In a thread, Ray Data sees neither Ctrl-C nor our errors. It would cancel its tasks, and Ray ends this process if
-    # one of them is just finishing (github.com/ray-project/ray/pull/54798 mended a part of that)
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            reading = thread.submit(_partition_with_ray_data, pieces, how, going, outcomes.put)
-            reading.add_done_callback(lambda _: outcomes.put(None))
-            while outcome := outcomes.get():
-                problem, settings, ours = (outcome.pop(name) for name in ("problem", "settings", "ours"))
-                if problem:
-                    raise OSError(problem) if ours else InputError(problem, *settings.split())
-                done.update(outcome)
-                report("read rows", done["rows"], total)
-        finally:
-            going.remove()
-    reading.result()
-    del done["rows"]
-    return done
-
-
-def _partition_with_ray_data(
-    pieces: Sequence[Piece], how: Partitioning, going: Location, tell: Callable[[dict[str, Any]], None]
-) -> None:
-    """Partition the pieces with Ray Data, for as long as the file `going` exists, and tell each outcome as it comes."""
-    import ray.data  # the import takes a second, which the processes of the other passes are spared
-
-    def task(row: dict[str, Any]) -> dict[str, Any]:
-        piece: Piece = row["item"]
-        told: dict[str, Any] = {"problem": "", "settings": "", "ours": False, "rows": 0, **dict.fromkeys(Dropped, 0)}
-        try:
-            if not going.exists():
-                return told
-            dropped = partition(piece, how)
-        except (InputError, OSError) as error:  # returned as a result: Ray Data would wrap it in its own advice
-            settings = error.settings if isinstance(error, InputError) else ()
-            ours = not isinstance(error, InputError)
-            return {**told, "problem": str(error), "settings": " ".join(settings), "ours": ours}
-        return {**told, "rows": piece.rows, **{reason: dropped[reason] for reason in Dropped}}
-
-    _quieten_ray_data()
-    if pieces:
-        blocks = max(len(pieces) // _PIECES_A_BLOCK, min(len(pieces), _BLOCKS_A_CPU * available_cpus()))
-        for outcome in ray.data.from_items(list(pieces), override_num_blocks=blocks).map(task).iter_rows():
-            tell(outcome)
-
-
-def _quieten_ray_data() -> None:
-    """Leave Ray Data's messages to its log file: the console is for our progress and our sentences."""
-    import ray.data
-
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.CRITICAL + 1)
 
 
 def _cuts(

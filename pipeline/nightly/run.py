@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from infrec.pipeline.cluster import Pool, Report, silent
+from infrec.pipeline.cluster import Pool, Report, open_pool, silent
 from infrec.pipeline.data import PARTS, Dataset
 from infrec.pipeline.distillation import distill, plan_distillation
 from infrec.pipeline.ingest import Format, FoundFile, find_files, grow, ingest
@@ -135,7 +135,7 @@ def resummarize(
     # If the dataset is made anew, tonight's users have only their interactions of the new files. Otherwise they have
     # all their interactions. The two figures cannot be compared. With a window, every night has the first kind.
     alike = not turn.anew or config.window is not None
-    with Pool() as pool:
+    with open_pool() as pool:
         _distill(turn, made.dataset, folder, config, pool, memory, report)
         verdict = judge(
             state.address(folder / SUMMARY),

@@ -8,6 +8,7 @@ from infrec.pipeline.serving.evaluation import Evaluation, evaluate, evaluate_al
 from infrec.pipeline.serving.export import ExportFormat, file_content, usual_length
 from infrec.pipeline.serving.learners import Learner, Lesson
 from infrec.pipeline.serving.recommendation import RecommendConfig, recommend
+from infrec.pipeline.serving.slices import scoring_work
 
 __all__ = [
     "Evaluation",
@@ -19,5 +20,6 @@ __all__ = [
     "evaluate_all",
     "file_content",
     "recommend",
+    "scoring_work",
     "usual_length",
 ]

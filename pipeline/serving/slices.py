@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from infrec.pipeline.cluster import give_back_memory
+from infrec.pipeline.cluster import Work, give_back_memory
 from infrec.pipeline.data import USER_BLOCK, Dataset, Histories, ShardSlice
 from infrec.pipeline.models import Recommender, load_recommender
 from infrec.pipeline.storage import Artefact
 
 SLICE_USERS = 2 * USER_BLOCK
+_RANKED = 500.0
+"""The operations of a product that take as long as to rank, or to judge, one item for one user."""
+
+
+def scoring_work(model: Artefact, users: int) -> Work:
+    """Return about the work of scoring and ranking all items for so many users.
+
+    Each number of a model takes part in the scores of a user. A summary, whose files are compressed, has one for each
+    synthetic user and item.
+    """
+    counts, stored = model.manifest.counts, sum(file.size for file in model.manifest.files.values())
+    numbers = max(stored / 4, counts.get("budget", 0) * counts["items"])
+    return Work(dense=2.0 * users * numbers + _RANKED * users * counts["items"])
 
 
 class SliceWorker:

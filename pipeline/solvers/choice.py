@@ -18,7 +18,7 @@ from functools import cache
 import numpy as np
 
 from infrec.kernels.tiles import one_blas_thread
-from infrec.pipeline.cluster import Cluster, Plan, Pool, Report, gigabytes, silent
+from infrec.pipeline.cluster import NOMINAL_RATE, Cluster, Plan, Pool, Report, Work, gigabytes, silent
 from infrec.pipeline.data import Dataset, judging_users
 from infrec.pipeline.models import InfiniteAEConfig, NystromConfig, Solver, tried_lambdas
 from infrec.pipeline.solvers.exact import fit_exact
@@ -27,20 +27,11 @@ from infrec.pipeline.solvers.nystrom import fit_nystrom
 from infrec.pipeline.solvers.tiled import fit_tiled
 from infrec.pipeline.storage import Artefact, ArtefactWriter, DoesNotFit
 
-NOMINAL_RATE = 50e9
-"""The rate of a usual CPU in a float32 matrix product, in floating-point operations a second."""
 PATIENCE_SECONDS = 24 * 3600.0
 """The longest time that a solver may be expected to take if nobody asked for it."""
 
-# These were measured on ML-1M and on synthetic logs of 30,000 × 40,000 and 480,000 × 17,770 (benchmarks/README.md)
-_SPARSE_SHARE = 1 / 13
-"""The rate of a sparse × dense product, relative to that of a GEMM."""
-_SOLVER_SHARE = 0.75
-"""The rate of the solvers, relative to that of a GEMM."""
 _TRIANGLES = 1.25
 """The operations of the tiled solver, relative to n³: it multiplies half-empty tiles as well."""
-_ROWS_A_SECOND = 4e6
-"""The interactions that a CPU reads in a second."""
 _START_SECONDS = 6.0
 """The time that Ray, the actors, imports and compilation take."""
 
@@ -76,8 +67,9 @@ class Estimate:
 
     solver: Solver
     plan: Plan
-    operations: float
-    """The number of floating-point operations."""
+    work: Work
+    shared: Work
+    """The part of the work that the pool does. The rest is the driver's."""
     seconds: float
     """The time at the measured rate of this machine's matrix products."""
     nominal_seconds: float
@@ -100,29 +92,31 @@ def estimates(dataset: Dataset, search: Search, resources: Resources, *, workers
     kernels, nystrom_kernels = len(search.exact.exponents), len(search.nystrom.exponents)
     candidates = kernels * len(tried_lambdas(dataset, search.exact))
     judged = min(judging_users(search.nystrom.judged_users, items), dataset.num_users)
-    sparse = 2.0 * interactions * users * (kernels + candidates)
+    gram, judging = (2.0 * interactions * users * times for times in (kernels, candidates))
     return [
         _estimate(
             Solver.EXACT,
             plan_exact(dataset, search.exact, workers=workers),
             resources,
-            candidates * users**3.0,
-            sparse,
+            Work(candidates * users**3.0, gram + judging),
+            shared=Work(sparse=gram),
         ),
         _estimate(
             Solver.TILED,
             plan_tiled(dataset, search.exact, workers=workers),
             resources,
-            _TRIANGLES * candidates * users**3.0,
-            sparse,
+            Work(_TRIANGLES * candidates * users**3.0, gram + judging),
         ),
         _estimate(
             Solver.NYSTROM,
             plan_nystrom(dataset, nystrom, workers=workers),
             resources,
-            nystrom_kernels * (2.0 * users * landmarks**2 + len(nystrom.lambdas) * 2.0 * judged * landmarks * items),
-            nystrom_kernels * 4.0 * interactions * landmarks,
-            rows=interactions * (2 + nystrom_kernels),
+            Work(
+                nystrom_kernels
+                * (2.0 * users * landmarks**2 + len(nystrom.lambdas) * 2.0 * judged * landmarks * items),
+                nystrom_kernels * 4.0 * interactions * landmarks,
+                rows=interactions * (2 + nystrom_kernels),
+            ),
         ),
     ]
 
@@ -168,14 +162,11 @@ def _of_nystrom(search: Search, dataset: Dataset) -> NystromConfig:
     return replace(search.nystrom, landmarks=min(search.nystrom.landmarks, dataset.num_training_users))
 
 
-def _estimate(
-    solver: Solver, plan: Plan, resources: Resources, dense: float, sparse: float, *, rows: float = 0.0
-) -> Estimate:
+def _estimate(solver: Solver, plan: Plan, resources: Resources, work: Work, *, shared: Work | None = None) -> Estimate:
     def seconds(rate: float) -> float:
-        products = dense / _SOLVER_SHARE + sparse / _SPARSE_SHARE
-        return _START_SECONDS + (products / rate + rows / _ROWS_A_SECOND) / resources.cpus
+        return _START_SECONDS + work.seconds(rate) / resources.cpus
 
-    return Estimate(solver, plan, dense + sparse, seconds(gemm_rate()), seconds(NOMINAL_RATE))
+    return Estimate(solver, plan, work, shared or work, seconds(gemm_rate()), seconds(NOMINAL_RATE))
 
 
 @cache

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from infrec.kernels.inner_regression import solve_summary
 from infrec.kernels.ntk import NTK
-from infrec.pipeline.cluster import InProcess, OnValidation, ignored
+from infrec.pipeline.cluster import OnValidation, ThreadPool, ignored
 from infrec.pipeline.data import ITEMS, Dataset
 from infrec.pipeline.distillation import DistillConfig, Method, summarise
 from infrec.pipeline.models import (
@@ -115,7 +115,7 @@ class Bench:
             purpose = {"trial": trial.name, "config": asdict(trial.config)}
             with ArtefactWriter(location, Kind.SUMMARY, purpose=purpose) as writer:
                 data = self.dataset_of(trial)
-                summary = summarise(data, writer, trial.config, InProcess(), on_validation=validated)
+                summary = summarise(data, writer, trial.config, ThreadPool(), on_validation=validated)
             seconds = clock.note()
         history = summary.table(HISTORY).to_pylist()
         shared = {
@@ -183,7 +183,7 @@ class Bench:
         alone = Search(replace(self.search.exact, lambdas=lam), replace(self.search.nystrom, lambdas=lam))
         if self.solver == Solver.EXACT:  # time the solve without the fit's validation and writing
             train = dataset.training_matrix()
-            with InProcess().workers(GramWorker, dataset) as workers:
+            with ThreadPool().workers(GramWorker, dataset) as workers:
                 seconds = _seconds(lambda: next(infinite_ae_solved(workers, train, alone.exact, [])))
         else:
             with self._fitted(trial, dataset, alone) as (_, seconds):
@@ -197,7 +197,7 @@ class Bench:
         started = time.perf_counter()
         try:
             with ArtefactWriter(place, Kind.MODEL, purpose={}) as writer:
-                model = fit_infinite_ae(self.solver, search, dataset, writer, InProcess())
+                model = fit_infinite_ae(self.solver, search, dataset, writer, ThreadPool())
             yield model, time.perf_counter() - started
         finally:
             place.remove()
@@ -205,7 +205,7 @@ class Bench:
     def _metrics(self, trial: Trial, model: Artefact) -> dict[str, float]:
         """Return the metrics on the dataset without noise. Only a trial with a chosen recipe is judged on test."""
         parts = ("validation", "test") if trial.chosen else ("validation",)
-        judged = {part: evaluate(str(model.location), self.dataset, InProcess(), part=part).metrics for part in parts}
+        judged = {part: evaluate(str(model.location), self.dataset, ThreadPool(), part=part).metrics for part in parts}
         return {f"{part} {name}": metrics[name] for part, metrics in judged.items() for name in METRICS}
 
 

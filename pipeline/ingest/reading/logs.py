@@ -76,6 +76,8 @@ class FoundFile:
     format: Format
     name: str
     """The path below the address at which the file was found, or its own name if the address was the file's."""
+    size: int
+    """Bytes."""
     stamp: str
     """The file's size and the time of its last change."""
 
@@ -134,7 +136,9 @@ def find_files(logs: Sequence[str | FoundFile], format: Format) -> list[FoundFil
             raise InputError(f"There is no log file under {log} of the format {format}.", "format")
         for root, location, kind in below:
             name = location.path.removeprefix(root.path).strip("/") or location.name
-            found.setdefault(str(location), FoundFile(location, kind, name, _stamp(location)))
+            info = location.info()
+            stamp = f"{info.size} bytes, changed at {info.mtime_ns} ns"
+            found.setdefault(str(location), FoundFile(location, kind, name, info.size, stamp))
     return list(found.values())
 
 
@@ -222,11 +226,6 @@ def _is_hidden(location: Location, root: Location) -> bool:
 def _format_of(location: Location) -> Format | None:
     name = location.name.lower()
     return next((format for suffix, format in _SUFFIXES.items() if name.endswith(suffix)), None)
-
-
-def _stamp(location: Location) -> str:
-    info = location.info()
-    return f"{info.size} bytes, changed at {info.mtime_ns} ns"
 
 
 def _read_footer(location: Location, source: str) -> LogFile | BadFile:
