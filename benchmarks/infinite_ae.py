@@ -69,7 +69,7 @@ def _watched(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ours(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
-    from infrec.pipeline.cluster import open_pool, ray_session
+    from infrec.pipeline.cluster import ray_session
 
     with ray_session():
         from infrec.pipeline.cluster import open_pool

@@ -145,7 +145,7 @@ def _fit(
 ) -> dict[str, Any]:
     import ray
 
-    from infrec.pipeline.cluster import open_pool, ray_session
+    from infrec.pipeline.cluster import ray_session
 
     with ray_session():
         from infrec.pipeline.cluster import open_pool

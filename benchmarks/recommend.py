@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _measure(scratch: Path, users: int) -> dict[str, Any]:
-    from infrec.pipeline.cluster import open_pool, ray_session
+    from infrec.pipeline.cluster import ray_session
 
     with ray_session():
         from infrec.pipeline.cluster import open_pool

@@ -82,7 +82,7 @@ def _run(
     evaluated: bool = True,
 ) -> dict[str, Any]:
     """Make the dataset, where `make` says of what; fit it with a solver and evaluate on test, where one is named."""
-    from infrec.pipeline.cluster import open_pool, ray_session
+    from infrec.pipeline.cluster import ray_session
 
     with ray_session() as cluster:
         if make:

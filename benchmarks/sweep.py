@@ -111,7 +111,7 @@ def _under_tune(dataset: str) -> dict[str, Any]:
 
 
 def _bare(dataset: str) -> dict[str, Any]:
-    from infrec.pipeline.cluster.session import WORKER_ENVIRONMENT
+    from infrec.pipeline.cluster.sessions import WORKER_ENVIRONMENT
 
     bench, trials = _bench_and_trials(dataset)
     os.environ.update(WORKER_ENVIRONMENT)

@@ -48,6 +48,8 @@ def evaluate(
     elif memory_limit is not None:
         raise InputError("--memory-limit goes with a --learner that is trained here: ease or mf.")
     work = sum((scoring_work(model, dataset.num_users) for model in opened), Work())
+    if lessons:  # the models that are trained are larger than the summaries
+        work += Work(dense=2.0 * len(models) * dataset.num_users * dataset.num_items**2)
     with (
         session(work, address=address, cpus=cpus, gpus=gpus) as cluster,
         console.progress() as report,

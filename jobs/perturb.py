@@ -15,8 +15,8 @@ from infrec.pipeline.data import Dataset, PerturbConfig
 from infrec.pipeline.data import perturb_dataset as perturb_dataset
 from infrec.pipeline.storage import ArtefactWriter, Kind
 
-_AS_LONG = 4
-"""The interactions that are read in the time in which one is written."""
+_AS_LONG, _FOR_USER = 4, 200
+"""The interactions that are read in the time in which one is written, and in that which each user takes besides."""
 
 
 def perturb(
@@ -37,7 +37,7 @@ def perturb(
     data = Dataset.open(dataset)
     purpose = {"dataset": data.manifest.fingerprint(), **asdict(config)}
     writer = ArtefactWriter(out, Kind.DATASET, purpose=purpose, overwrite=overwrite)
-    work = Work(rows=_AS_LONG * data.manifest.counts["train"])
+    work = Work(rows=_AS_LONG * data.manifest.counts["train"] + _FOR_USER * data.num_users)
     with writer, session(work, address=address, cpus=cpus), console.progress() as report:
         noisy = perturb_dataset(data, writer, config, report=report)
     seconds = time.perf_counter() - started

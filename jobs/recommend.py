@@ -56,21 +56,23 @@ def recommend(
     columns = {"user": user or "user_id", "item": item or "item_id"}
     config = RecommendConfig(k=k, keep_seen=keep_seen, allow=allow, deny=deny)
     dataset = None if data is None else Dataset.open(data)
+    logs = find_files(histories or [], Format.AUTO)
     opened = open_model(model, dataset) if dataset else Artefact.open(model, Kind.MODEL, Kind.SUMMARY)
+    stamps = {str(file.location): file.stamp for file in logs}
     purpose = {
         "model": opened.manifest.fingerprint(),
-        "histories": dataset.manifest.fingerprint() if dataset else [columns, _stamps(histories or [])],
+        "histories": dataset.manifest.fingerprint() if dataset else [columns, stamps],
         "config": asdict(config),
         "offer": config.offer(opened).fingerprint,
     }
     if dataset:
         work = scoring_work(opened, dataset.num_users)
     else:
-        rows = rows_in(find_files(histories or [], Format.AUTO))
+        rows = rows_in(logs)
         work = ingest_work(rows) + scoring_work(opened, rows // _ROWS_A_USER)
     writer = ArtefactWriter(out, Kind.RECOMMENDATIONS, purpose=purpose, overwrite=overwrite)
     with writer, session(work, address=address, cpus=cpus, gpus=gpus), console.progress() as report:
-        dataset = dataset or ingest_histories(histories or [], model, writer, **columns, report=report)
+        dataset = dataset or ingest_histories(logs, model, writer, **columns, report=report)
         with open_pool() as pool:
             # Take the model that was opened above: by now its state may have another one
             table = recommend_all(opened.location, dataset, writer, pool, config, report=report)
@@ -81,10 +83,6 @@ def recommend(
     console.result(f"{table.location}: {counts['rows']:,} rows for {counts['users']:,} users ({seconds:.1f} s)")
     for line in _ignored(counts):
         console.result(f"  {line}")
-
-
-def _stamps(logs: list[str]) -> dict[str, str]:
-    return {str(file.location): file.stamp for file in find_files(logs, Format.AUTO)}
 
 
 def _ignored(counts: Mapping[str, Any]) -> Iterator[str]:

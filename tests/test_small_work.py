@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import infrec.pipeline.cluster.sessions
 from infrec.jobs.cli import main
 from infrec.pipeline.cluster import ThreadPool, Work, in_ray_session, session
-from infrec.pipeline.cluster.session import RAY_PAYS_SECONDS
+from infrec.pipeline.cluster.sessions import RAY_PAYS_SECONDS, cpus_here
 from infrec.pipeline.storage import Artefact, InputError, Kind
 from tests.models import checksums
+from tests.patience import PATIENCE_SECONDS
+
+ROOT = Path(__file__).parents[1]
 
 _SMALL = """
 import sys
@@ -65,52 +73,85 @@ def test_the_work_that_ray_is_started_for() -> None:
     assert (Work(dense=1.0, rows=2.0) + Work(dense=1.0, sparse=3.0)) == Work(dense=2.0, sparse=3.0, rows=2.0)
 
 
-class Counting:
-    """A worker that notes whether two threads are in it at the same time."""
+class Noting:
+    """A worker that notes who it is, and that no two threads are in it at the same time."""
 
-    def __init__(self) -> None:
-        self._entered = threading.Lock()
+    def __init__(self, made: list[Noting]) -> None:
+        made.append(self)
+        self._made, self._entered = made, threading.Lock()
 
-    def double(self, number: int) -> int:
+    def double(self, number: int) -> tuple[int, Noting]:
         assert self._entered.acquire(blocking=False)
         try:
             if number == 13:
                 raise InputError("13 brings bad luck")
-            time.sleep(0.001)
-            return 2 * number
+            return 2 * number, self
         finally:
             self._entered.release()
 
+    def note(self, node: int, needs: dict[int, list[int]], done: set[int]) -> int:
+        assert done.issuperset(needs[node])
+        done.add(node)
+        return -node
 
-def test_results_come_in_the_order_of_the_calls() -> None:
-    with ThreadPool(3) as pool, pool.workers(Counting) as workers:
+
+def test_call_i_goes_to_worker_i_mod_size() -> None:
+    made: list[Noting] = []
+    with ThreadPool(3) as pool, pool.workers(Noting, made) as workers:
         assert len(workers) == 3
         assert list(workers.map("double", [])) == []
-        assert list(workers.map("double", ((2 * number,) for number in range(50)))) == list(range(0, 200, 4))
+        results = list(workers.map("double", ((2 * number,) for number in range(50))))
+        assert [number for number, _ in results] == list(range(0, 200, 4))
+        assert all(results[call][1] is results[call % 3][1] for call in range(50))
+        assert len(made) == 3
+        workers.dismiss()
+        list(workers.map("double", [(1,)]))
+        assert len(made) == 4
 
 
 def test_an_error_ends_all_calls() -> None:
-    with ThreadPool(3) as pool, pool.workers(Counting) as workers:
+    made: list[Noting] = []
+    with ThreadPool(3) as pool, pool.workers(Noting, made) as workers:
         with pytest.raises(InputError, match=r"^13 brings bad luck$"):
             list(workers.map("double", ((number,) for number in range(1000))))
         with pytest.raises(InputError, match=r"^13 brings bad luck$"):
-            list(workers.graph("double", list(range(20)), lambda node: range(node)))
-        assert list(workers.map("double", [(1,)])) == [2]
-
-
-class Noting:
-    """A worker whose calls end after those that they need."""
-
-    done: ClassVar[set[int]] = set()
-
-    def note(self, node: int, needs: dict[int, list[int]]) -> int:
-        assert self.done.issuperset(needs[node])
-        self.done.add(node)
-        return -node
+            list(workers.graph("double", list(range(20)), range))
+        assert [number for number, _ in workers.map("double", [(1,)])] == [2]
 
 
 def test_a_graph_waits_for_what_a_node_needs() -> None:
     needs = {node: [node // 2, node // 3] if node else [] for node in range(200)}
-    with ThreadPool(3) as pool, pool.workers(Noting) as workers:
-        ended = dict(workers.graph("note", list(needs)[::-1], needs.__getitem__, needs))
+    with ThreadPool(3) as pool, pool.workers(Noting, []) as workers:
+        ended = dict(workers.graph("note", list(needs)[::-1], needs.__getitem__, needs, set()))
     assert ended == {node: -node for node in needs}
+
+
+def test_ctrl_c_while_threads_work(tmp_path: Path) -> None:
+    """They end what they have begun, nothing is published, and the same command goes on."""
+    random = np.random.default_rng(0)
+    for number in range(4):
+        users, items = random.integers(200_000, size=1 << 19), random.integers(5_000, size=1 << 19)
+        pq.write_table(pa.table({"user_id": users, "item_id": items}), tmp_path / f"{number}.parquet")
+    command = [sys.executable, "-m", "jobs", "ingest", str(tmp_path / "*.parquet"), "--out", str(tmp_path / "out")]
+    settings: dict[str, Any] = {"cwd": ROOT, "stderr": subprocess.PIPE, "text": True}
+    run = subprocess.Popen(command, **settings)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not list(tmp_path.glob(".out.partial/_work/rows-*.arrow")):
+        assert run.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=PATIENCE_SECONDS)
+    assert run.returncode == 130, said
+    assert said.count("infrec: ") == 1
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+    assert subprocess.run(command, check=False, **settings).returncode == 0
+
+
+def test_a_container_may_have_fewer_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infrec.pipeline.cluster.sessions, "_CPU_LIMIT", tmp_path / "cpu.max")
+    all_cpus = cpus_here()
+    for limit, expected in (("max 100000", all_cpus), ("100000 100000", 1), ("50000 100000", 1), ("10 1", all_cpus)):
+        (tmp_path / "cpu.max").write_text(limit + "\n")
+        assert cpus_here() == min(expected, all_cpus)

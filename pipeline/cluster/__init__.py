@@ -1,17 +1,16 @@
 """Computing, on Ray or in this process: the session, pools of workers, plain tasks, plans, and reports of progress.
 
-`session` decides where a job computes, and starts or joins Ray. `pool` has the workers: those of `actors` on Ray, those
-of `threads` in this process. `tasks` maps a function over many inputs. `plan` says how much memory a job takes, `work`
-how much time, and `memory` gives freed memory back. `progress` and `telemetry` report how far a job is.
-`submission` sends a job to another cluster. It is imported by name: its import takes half a second, and few jobs need
-it.
+`sessions` decides where a job computes, and starts or joins Ray. `pool` has the workers: `actors` on Ray, `threads` in
+this process. `tasks` maps a function over many inputs. `plan` says how much memory a job takes, `work` how much time,
+and `memory` gives freed memory back. `progress` and `telemetry` report how far a job is. `submission` sends a job to
+another cluster. It is imported by name: its import takes half a second, and few jobs need it.
 """
 
 from infrec.pipeline.cluster.memory import give_back_memory
 from infrec.pipeline.cluster.plan import COPIES, DRIVER, INTERACTION, WORKER, Plan, gigabytes
 from infrec.pipeline.cluster.pool import Pool, Workers
 from infrec.pipeline.cluster.progress import Detail, OnValidation, Report, ignored, silent
-from infrec.pipeline.cluster.session import (
+from infrec.pipeline.cluster.sessions import (
     Cluster,
     available_cpus,
     environment,

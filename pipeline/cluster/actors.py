@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
 
-from infrec.pipeline.cluster.pool import Key, Pool, Workers
+from infrec.pipeline.cluster.pool import Pool, Workers
 
 _GPU_ENVIRONMENT = {"XLA_CLIENT_MEM_FRACTION": "0.9"}
 _recipe_numbers = itertools.count()
 
 
-def actors() -> int:
+def number_of_actors() -> int:
     """Return how many actors a pool has: one for each GPU of the cluster or, if it has none, one for each CPU."""
     return _resource("GPU") or max(1, _resource("CPU"))
 
@@ -25,7 +24,7 @@ class ActorPool(Pool):
     """A pool of actors. If an actor or its node dies, its calls are made again on the actor that takes its place."""
 
     def __init__(self) -> None:
-        """Begin to start `actors()` actors. The first call waits until they have started."""
+        """Begin to start `number_of_actors()` actors. The first call waits until they have started."""
         gpus = _resource("GPU")
         options: dict[str, Any] = {
             "max_restarts": -1,
@@ -35,7 +34,7 @@ class ActorPool(Pool):
         if gpus:
             options |= {"num_cpus": 0, "num_gpus": 1, "runtime_env": {"env_vars": _GPU_ENVIRONMENT}}
         remote = ray.remote(PoolActor)
-        self._actors = [remote.options(**options).remote() for _ in range(actors())]
+        self._actors = [remote.options(**options).remote() for _ in range(number_of_actors())]
 
     def workers(self, worker: type, *arguments: Any) -> Workers:
         return _ActorWorkers(self._actors, worker, *arguments)
@@ -47,61 +46,36 @@ class ActorPool(Pool):
 
 class _ActorWorkers(Workers):
     def __init__(self, actors: list[Any], worker: type, *arguments: Any) -> None:
+        super().__init__(len(actors))
         self._actors = actors
         self._recipe = ray.put((next(_recipe_numbers), worker, arguments))
         for actor in actors:
             # Start now, while the caller prepares its arguments. If this fails, the first call makes the worker
             actor.become.options(max_task_retries=0).remote(self._recipe)
 
-    def __len__(self) -> int:
-        return len(self._actors)
-
     def share(self, value: Any) -> Any:
         return ray.put(value)
-
-    def map(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        # Call i goes to actor i mod size, so the work is shared out in the same way every time
-        pending: deque[ray.ObjectRef] = deque()
-        try:
-            for position, given in enumerate(arguments):
-                if len(pending) == 2 * len(self._actors):
-                    yield ray.get(pending.popleft())
-                actor = self._actors[position % len(self._actors)]
-                pending.append(actor.call.remote(self._recipe, method, *given))
-            while pending:
-                yield ray.get(pending.popleft())
-        except RayTaskError as error:
-            raise error.cause from None  # raise the worker's error as if it had been raised here
-
-    def graph(
-        self, method: str, nodes: Sequence[Key], needs: Callable[[Key], Iterable[Key]], *shared: Any
-    ) -> Iterator[tuple[Key, Any]]:
-        todo = {node: set(needs(node)) for node in nodes}
-        for waiting in todo.values():
-            waiting.intersection_update(todo)
-        idle, running = list(self._actors), dict[ray.ObjectRef, tuple[Key, Any]]()
-        try:
-            while todo or running:
-                ready = itertools.islice((node for node, waiting in todo.items() if not waiting), len(idle))
-                for node in list(ready):
-                    actor = idle.pop()
-                    running[actor.call.remote(self._recipe, method, node, *shared)] = node, actor
-                    del todo[node]
-                (finished, *_), _ = ray.wait(list(running))
-                done, actor = running.pop(finished)
-                result = ray.get(finished)
-                idle.append(actor)
-                for waiting in todo.values():
-                    waiting.discard(done)
-                yield done, result
-        except RayTaskError as error:
-            for call in running:  # no call still writes when the caller clears up
-                ray.wait([call])
-            raise error.cause from None  # raise the worker's error as if it had been raised here
 
     def dismiss(self) -> None:
         for actor in self._actors:
             actor.dismiss.options(max_task_retries=0).remote()
+
+    def _submit(self, worker: int, method: str, *given: Any) -> ray.ObjectRef:
+        return self._actors[worker].call.remote(self._recipe, method, *given)
+
+    def _result(self, call: ray.ObjectRef) -> Any:
+        try:
+            return ray.get(call)
+        except RayTaskError as error:
+            raise error.cause from None  # raise the worker's error as if it had been raised here
+
+    def _first_ended(self, calls: Sequence[ray.ObjectRef]) -> ray.ObjectRef:
+        (ended, *_), _ = ray.wait(list(calls))
+        return ended
+
+    def _abandon(self, calls: Iterable[ray.ObjectRef]) -> None:
+        for call in calls:
+            ray.wait([call])
 
 
 class PoolActor:

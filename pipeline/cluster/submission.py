@@ -13,7 +13,7 @@ from typing import Any
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from infrec.pipeline.cluster.session import environment
+from infrec.pipeline.cluster.sessions import environment
 from infrec.pipeline.storage import InputError
 
 _POLL_SECONDS = 1.0

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from infrec.pipeline.cluster.session import available_cpus, cpus_here, in_ray_session
+from infrec.pipeline.cluster.sessions import available_cpus, cpus_here, in_ray_session
 
 if TYPE_CHECKING:
     import ray
@@ -18,11 +18,11 @@ TaskMap = Callable[..., Iterator[Any]]
 
 
 def map_tasks(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) -> Iterator[Result]:
-    """Yield `function(part, *shared)` for every one of `parts`, in the order in which the calls end.
+    """Yield `function(part, *shared)` for every one of `parts`, in any order.
 
     In a Ray session each call is a task of one CPU. It is made again if its worker dies, so `function` must be pure. At
     most two tasks a CPU are submitted at once, so results do not pile up. The `shared` arguments pass through the
-    object store once. Without a session the calls are those of `map_threads`. Raises what `function` raised.
+    object store once. Without a session `map_threads` makes the calls. Raises what `function` raised.
     """
     return (_map_remotely if in_ray_session() else map_threads)(function, parts, *shared)
 
@@ -30,7 +30,7 @@ def map_tasks(function: Callable[..., Result], parts: Iterable[Any], *shared: An
 def map_threads(function: Callable[..., Result], parts: Iterable[Any], *shared: Any) -> Iterator[Result]:
     """Yield `function(part, *shared)` for every one of `parts`, in their order, from threads of this process.
 
-    This is for work that is done before Ray's workers would have started. Raises what `function` raised.
+    This is for small work: results wait until the caller takes them. Raises what `function` raised.
     """
     with ThreadPoolExecutor(cpus_here()) as pool:
         yield from pool.map(lambda part: function(part, *shared), parts)

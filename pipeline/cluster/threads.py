@@ -2,93 +2,61 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
-from graphlib import TopologicalSorter
-from queue import SimpleQueue
 from typing import Any
 
 from infrec.kernels.tiles import one_blas_thread
-from infrec.pipeline.cluster.pool import Key, Pool, Workers
+from infrec.pipeline.cluster.pool import Pool, Workers
 
 
 class ThreadPool(Pool):
-    """Threads of this process. The results are those of actors."""
+    """Threads of this process."""
 
     def __init__(self, size: int = 1) -> None:
-        self._threads = ThreadPoolExecutor(size)
-        self._size = size
+        self._threads = [ThreadPoolExecutor(1) for _ in range(size)]
 
     def workers(self, worker: type, *arguments: Any) -> Workers:
-        return _ThreadWorkers(self._threads, self._size, worker, *arguments)
+        return _ThreadWorkers(self._threads, partial(worker, *arguments))
 
     def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        for thread in self._threads:
+            thread.shutdown(wait=False, cancel_futures=True)
+        for thread in self._threads:
+            thread.shutdown()
 
 
 class _ThreadWorkers(Workers):
-    """One worker a thread: like an actor, a worker is called by one thread at a time."""
+    """One worker a thread. The first call makes it."""
 
-    def __init__(self, threads: ThreadPoolExecutor, size: int, worker: type, *arguments: Any) -> None:
-        self._threads, self._size = threads, size
-        self._make: Callable[[], Any] = partial(worker, *arguments)
-        self._idle: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(size):
-            self._idle.put(None)  # the first call makes it
-
-    def __len__(self) -> int:
-        return self._size
+    def __init__(self, threads: list[ThreadPoolExecutor], make: Callable[[], Any]) -> None:
+        super().__init__(len(threads))
+        self._threads, self._make = threads, make
+        self._workers: list[Any] = [None] * len(threads)
 
     def share(self, value: Any) -> Any:
         return value
 
-    def map(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        pending: deque[Future[Any]] = deque()
-        try:
-            for given in arguments:
-                if len(pending) == 2 * self._size:
-                    yield pending.popleft().result()
-                pending.append(self._threads.submit(self._call, method, *given))
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            _abandon(pending)
-
-    def graph(
-        self, method: str, nodes: Sequence[Key], needs: Callable[[Key], Iterable[Key]], *shared: Any
-    ) -> Iterator[tuple[Key, Any]]:
-        known = set(nodes)
-        graph = TopologicalSorter({node: known.intersection(needs(node)) for node in nodes})
-        graph.prepare()
-        running: dict[Future[Any], Key] = {}
-        try:
-            while graph.is_active():
-                for node in graph.get_ready():
-                    running[self._threads.submit(self._call, method, node, *shared)] = node
-                for finished in wait(running, return_when=FIRST_COMPLETED).done:
-                    node = running.pop(finished)
-                    yield node, finished.result()
-                    graph.done(node)
-        finally:
-            _abandon(running)
-
     def dismiss(self) -> None:
-        while not self._idle.empty():
-            self._idle.get()
+        for worker, thread in enumerate(self._threads):
+            thread.submit(self._workers.__setitem__, worker, None)
 
-    def _call(self, method: str, *given: Any) -> Any:
-        worker = self._idle.get()
-        try:
-            with one_blas_thread:
-                if worker is None:
-                    worker = self._make()
-                return getattr(worker, method)(*given)
-        finally:
-            self._idle.put(worker)
+    def _submit(self, worker: int, method: str, *given: Any) -> Future[Any]:
+        return self._threads[worker].submit(self._call, worker, method, *given)
 
+    def _result(self, call: Future[Any]) -> Any:
+        return call.result()
 
-def _abandon(calls: Iterable[Future[Any]]) -> None:
-    """Make none of the calls that have not begun, and wait for the others: none still writes when this returns."""
-    wait([call for call in calls if not call.cancel()])
+    def _first_ended(self, calls: Sequence[Future[Any]]) -> Future[Any]:
+        done = wait(calls, return_when=FIRST_COMPLETED).done
+        return next(call for call in calls if call in done)
+
+    def _abandon(self, calls: Iterable[Future[Any]]) -> None:
+        wait([call for call in calls if not call.cancel()])
+
+    def _call(self, worker: int, method: str, *given: Any) -> Any:
+        with one_blas_thread:
+            if self._workers[worker] is None:
+                self._workers[worker] = self._make()
+            return getattr(self._workers[worker], method)(*given)

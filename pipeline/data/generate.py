@@ -85,7 +85,7 @@ class _World:
 def generate_log(out: str, config: GenerateConfig, *, overwrite: bool = False, report: Report = silent) -> Artefact:
     """Write a synthetic log of Parquet files with the columns user_id, item_id, rating (1 to 5) and timestamp.
 
-    Call this inside `ray_session`. The bytes follow from the configuration alone. A killed run goes on after the files
+    Call this inside a session. The bytes follow from the configuration alone. A killed run goes on after the files
     that it had finished. File i holds the i-th stretch of time. Pairs of user and item may come back, as they do in
     real logs.
     """

@@ -40,7 +40,7 @@ class PerturbConfig:
 def perturb_dataset(
     dataset: Dataset, writer: ArtefactWriter, config: PerturbConfig, *, report: Report = silent
 ) -> Dataset:
-    """Publish the perturbed dataset and return it. Call this inside `ray_session`."""
+    """Publish the perturbed dataset and return it. Call this inside a session."""
     files: dict[str, FileRecord] = {}
     train_counts = np.zeros(dataset.num_items, np.int64)
     added = removed = 0

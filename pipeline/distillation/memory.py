@@ -14,7 +14,7 @@ _DRIVER_MATRICES = 15
 """Budget × weighted items matrices in the driver while it learns: the logits, Adam's two, the best summary, S, α, their
 derivatives, and those that a vjp keeps."""
 _ACTOR_MATRICES = 6
-"""The same in an actor: S, α, their derivatives, and the temporary of a product."""
+"""The same in a worker: S, α, their derivatives, and the temporary of a product."""
 _KEPT_MATRICES = 4
 """Those of them that the driver still holds while it solves labels: the logits, Adam's two, the best summary."""
 _FACTOR_MATRICES = 4
@@ -52,12 +52,12 @@ def plan_summary(
     held: int,
     workers: int,
 ) -> Plan:
-    """Return the memory of Distill-CF: a few budget × items matrices in a process, and a block of scores in an actor.
+    """Return the memory of Distill-CF: a few budget × items matrices in a process, and a block of scores in a worker.
 
     Only `weighted` of the items have weights. All have labels, of this `rank`; 0 means that none are solved.
 
-    All train interactions are in files. Memory holds one shard for each actor, and the histories of the `held` users of
-    batches and validation.
+    All train interactions are in files. Memory holds one shard for each worker, and the histories of the `held` users
+    of batches and validation.
     """
     matrix, targets = 4 * budget * weighted, 4 * budget * items
     strip = min(budget * items, STRIP_ENTRIES)
@@ -70,7 +70,7 @@ def plan_summary(
         f"Distilling {users:,} users into {budget:,}",
         {
             "driver": DRIVER + _COMPILED + max(learning, solving),
-            f"{workers} actors": workers
+            f"{workers} workers": workers
             * (WORKER + max(_ACTOR_MATRICES * matrix + scores, STRIP_BYTES * strip if rank else 0) + shard)
             + histories,
         },

@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from infrec.pipeline.cluster import Report, silent
 from infrec.pipeline.data import Dataset
 from infrec.pipeline.ingest.config import IngestConfig
+from infrec.pipeline.ingest.reading.logs import FoundFile
 from infrec.pipeline.ingest.run import ingest
 from infrec.pipeline.storage import MANIFEST, ArtefactWriter
 
 
 def ingest_histories(
-    logs: Sequence[str], model_uri: str, writer: ArtefactWriter, *, user: str, item: str, report: Report = silent
+    logs: Sequence[str | FoundFile],
+    model_uri: str,
+    writer: ArtefactWriter,
+    *,
+    user: str,
+    item: str,
+    report: Report = silent,
 ) -> Dataset:
     """Make raw histories a dataset of the model's items, and return it.
 

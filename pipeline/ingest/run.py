@@ -1,6 +1,7 @@
 """From interaction logs to the dataset artefact, in three passes whose memory does not grow with the log.
 
-1. *Partition* (Ray Data over pieces of the log): read the rows, filter them, and deal them out to buckets by user.
+1. *Partition* (Ray Data, or threads, over pieces of the log): read the rows, filter them, and deal them out to buckets
+   by user.
 2. *Gather* (one task a bucket): make the histories of its users without duplicates. The driver sums item counts. They
    give the k-core by iteration to its fixpoint, without another shuffle.
 3. *Write* (one task a bucket): split each user's history and write the shard.
@@ -36,13 +37,18 @@ from infrec.pipeline.storage import Artefact, ArtefactWriter, FileRecord, InputE
 
 VALIDATION_FROM, TEST_FROM = 0.8, 0.9  # the default temporal cuts, as fractions of the interactions
 _WITH_ITEMS = (Kind.DATASET, Kind.MODEL, Kind.SUMMARY)
-_BYTES_A_ROW, _BYTES_A_LINE = 3, 20  # of Parquet, which is compressed, and of text
+_COMPRESSED_BYTES, _TEXT_BYTES = 3, 20  # of a row
 _PASSES = 8  # all passes over a row take as long as reading so many interactions
 
 
 def rows_in(found: Sequence[FoundFile]) -> int:
     """Return about the number of rows of these files, by their sizes."""
-    return sum(file.size // (_BYTES_A_ROW if file.format == Format.PARQUET else _BYTES_A_LINE) for file in found)
+
+    def bytes_a_row(file: FoundFile) -> int:
+        compressed = file.format == Format.PARQUET or file.name.endswith(".gz")
+        return _COMPRESSED_BYTES if compressed else _TEXT_BYTES
+
+    return sum(file.size // bytes_a_row(file) for file in found)
 
 
 def ingest_work(rows: int) -> Work:
@@ -58,7 +64,7 @@ def ingest(
     overwrite: bool = False,
     report: Report = silent,
 ) -> Dataset:
-    """Make the dataset `out` from `logs` (paths, directories, globs) and return it. Call this inside `ray_session`.
+    """Make the dataset `out` from `logs` (paths, directories, globs) and return it. Call this inside a session.
 
     Raises `InputError` for whatever the user can mend. Then nothing is published, and what was at `out` stays.
     """

@@ -1,4 +1,4 @@
-"""Evaluation of models on a dataset's users, slice by slice on a pool of actors."""
+"""Evaluation of models on a dataset's users, slice by slice on a pool of workers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def evaluate_all(
 
 
 class ScoringWorker(SliceWorker):
-    """An actor that judges models on slices of a dataset's users."""
+    """A worker that judges models on slices of a dataset's users."""
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset)

@@ -1,4 +1,4 @@
-"""Bulk recommendation: the best items for every user of a dataset, or of raw histories, slice by slice on actors.
+"""Bulk recommendation: the best items for every user of a dataset, or of raw histories, slice by slice on workers.
 
 part-00000.parquet  user_id, rank (1 …), item_id, score: a slice of the users, best items first
 …
@@ -94,7 +94,7 @@ def recommend(
 
 
 class RecommendationWorker(SliceWorker):
-    """An actor that ranks the items that may be recommended, for slices of a dataset's users."""
+    """A worker that ranks the items that may be recommended, for slices of a dataset's users."""
 
     def __init__(
         self, dataset: Dataset, model: Artefact, offer: Offer, config: RecommendConfig, staging: Location

@@ -1,4 +1,4 @@
-"""The part that the actors of evaluation and of recommendation share: a model, and slices of a dataset's users."""
+"""The part that the workers of evaluation and of recommendation share: a model, and slices of a dataset's users."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def scoring_work(model: Artefact, users: int) -> Work:
 
 
 class SliceWorker:
-    """An actor that reads models, and slices of a dataset's users. It keeps the last model and the last shard."""
+    """A worker that reads models, and slices of a dataset's users. It keeps the last model and the last shard."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset

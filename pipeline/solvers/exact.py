@@ -1,4 +1,4 @@
-"""The exact ∞-AE in memory: actors compute tile rows of the Gram matrix; the driver assembles and solves the system."""
+"""The exact ∞-AE in memory: workers make tile rows of the Gram matrix; the driver assembles and solves the system."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _stored(dual: CoefficientDual | InverseDual) -> Iterator[tuple[str, np.ndarr
 
 
 class GramWorker:
-    """An actor that holds the sparse training users. It computes the kernels of some of them with all before them.
+    """A worker that holds the sparse training users. It computes the kernels of some of them with all before them.
 
     A tile row is a pure function of (dataset, kernel, exponents, index). So a worker that died is replaced, and only
     the row that it was computing is lost.
@@ -170,7 +170,7 @@ def assemble(
     report: Report = silent,
 ) -> None:
     """Let `GramWorker`s compute the lower tiles of the Gram matrix K(X, X) of the training users; fill `target`."""
-    # Compute the longest rows first: then the actors end at about the same time
+    # Compute the longest rows first: then the workers end at about the same time
     order = list(reversed(range(layout.count)))
     rows = workers.map("tile_row", [(i, ntk, exponents) for i in order])
     for done, (i, tiles) in enumerate(zip(order, rows, strict=True), start=1):

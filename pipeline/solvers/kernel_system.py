@@ -1,10 +1,11 @@
-"""A kernel system in files, for systems larger than memory: actors make its tiles from one another.
+"""A kernel system in files, for systems larger than memory: workers make its tiles from one another.
 
     gram/00002-00001.arrow, factor/…, factor-inverse/…, inverse/…       one Arrow tensor a tile, its SHA-256 behind it
 
 A tile is a pure function of (dataset, kernel, exponents, ridge, index). It is written under a temporary name, then
-renamed, and it never changes. So it does not matter which actor on which node makes a tile, or dies over it. A run that
-is started again makes only the tiles that are missing or damaged. The nodes share only the place where the files lie.
+renamed, and it never changes. So it does not matter which worker on which node makes a tile, or dies over it. A run
+that is started again makes only the tiles that are missing or damaged. The nodes share only the place where the files
+lie.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class KernelSystem:
 
 
 class SystemWorker:
-    """An actor that makes tiles, and judges a solved system by the validation users.
+    """A worker that makes tiles, and judges a solved system by the validation users.
 
     It holds the sparse interactions.
     """

@@ -13,20 +13,20 @@ _KEPT_MATRICES = 2
 _SUMMED_BYTES = 8 + 2 * 4
 """Bytes in the driver for each entry of a strip of R that it adds up: in float64, and the shares that have come."""
 _KERNEL_COPIES = 4 * 3 + 8
-"""Bytes in an actor for one user and one landmark: inner product, its padded copy, kernel, and kernel in float64."""
+"""Bytes in a worker for one user and one landmark: inner product, its padded copy, kernel, and kernel in float64."""
 _KERNELS = 4
 """Rows × rows matrices in the driver: inner products, the kernel, its factor or eigenvectors, a temporary."""
 
 _STEP_TILES = 6
-"""Tiles in an actor that makes one: the sum, a product, two that it reads, the result in bytes and on its way out."""
+"""Tiles in a worker that makes one: the sum, a product, two that it reads, the result in bytes and on its way out."""
 _SCORING_COLUMNS = 4
-"""Matrices of users × a block of users in an actor that judges.
+"""Matrices of users × a block of users in a worker that judges.
 
 They are: columns of the inverse or of the kernel, the product of the kernel with the inverse, a copy, a strip.
 """
 
 _FEW_TILES = 8
-"""The number of tile rows below which tiles are smaller, so that the actors have more to do at once."""
+"""The number of tile rows below which tiles are smaller, so that the workers have more to do at once."""
 
 
 def tile_of(users: int) -> int:
@@ -101,7 +101,7 @@ def plan_kernel_system(*, users: int, items: int, interactions: int, kept: int, 
             **solutions,
             "score blocks": judging_threads(users, items) * score_block(users, items),
             "driver": DRIVER + train,
-            f"{workers} actors": workers * (WORKER + train),
+            f"{workers} workers": workers * (WORKER + train),
         },
         remedy="fix λ and the exponents to save a copy, take the Nyström solver",
         remedy_settings=("lambdas", "exponents", "solver"),
@@ -121,7 +121,7 @@ def plan_tiled_system(*, users: int, items: int, interactions: int, tile: int, c
         f"The kernel system of {users:,} users in files",
         {
             "driver": DRIVER + train,
-            f"{workers} actors": workers * (WORKER + train + max(step, judging)),
+            f"{workers} workers": workers * (WORKER + train + max(step, judging)),
         },
         disk=matrix * (5 if candidates > 1 else 4),
         remedy="take the Nyström solver",
@@ -144,9 +144,9 @@ def plan_normal_equations(
 ) -> Plan:
     """Return the memory that the Nyström solver takes, in bytes.
 
-    It is the larger of two: the memory while the actors add up their shares, and the memory while the driver judges by
+    It is the larger of two: the memory while the workers add up their shares, and the memory while the driver judges by
     `judged` users. The driver holds these users, and the `chosen` users that landmarks are made of. `kernels` is the
-    number of pairs of exponents that are tried. An actor reads one shard at a time.
+    number of pairs of exponents that are tried. A worker reads one shard at a time.
     """
     matrix, square = 4 * landmarks * items, 8 * landmarks * landmarks
     history = COPIES * INTERACTION * interactions / max(users, 1)
@@ -156,12 +156,12 @@ def plan_normal_equations(
     shard = COPIES * INTERACTION * interactions // max(shards, 1)
     summing = {
         "driver": driver + _SUMMED_BYTES * strip,
-        f"{workers} actors": workers * (WORKER + shard + share),
+        f"{workers} workers": workers * (WORKER + shard + share),
     }
     judging = {
         "driver": driver,
         "score blocks": judging_threads(judged, items) * score_block(landmarks, items),
-        f"{workers} actors": workers * WORKER,
+        f"{workers} workers": workers * WORKER,
     }
     return Plan(
         f"{landmarks:,} landmarks of {users:,} users",

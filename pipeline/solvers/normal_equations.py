@@ -1,4 +1,4 @@
-"""Nyström's normal equations of any number of users: actors read users slice by slice, the driver adds up shares."""
+"""Nyström's normal equations of any number of users: workers read users slice by slice, the driver adds up shares."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Each share passes M × I numbers between processes.
 """
 
 STRIP_ENTRIES = 1 << 26
-"""The entries of R that an actor holds at once: 512 MB in float64."""
+"""The entries of R that a worker holds at once: 512 MB in float64."""
 STRIP_BYTES = 8 + 4 + 4
-"""Bytes in an actor for each entry of a strip: in float64, rounded, and on its way out."""
+"""Bytes in a worker for each entry of a strip: in float64, rounded, and on its way out."""
 
 SLICE_USERS = 2048
 """The number of users whose kernel with the landmarks is held at once. It is enough for products at full rate."""
@@ -78,7 +78,7 @@ def chosen_users(
 
 
 def strips_of_items(landmarks: int, items: int) -> list[slice]:
-    """Return the strips of items of which actors make R, one after another. Most catalogues are one strip."""
+    """Return the strips of items of which workers make R, one after another. Most catalogues are one strip."""
     width = max(1, STRIP_ENTRIES // landmarks)
     return [slice(start, min(start + width, items)) for start in range(0, items, width)]
 
@@ -134,7 +134,7 @@ def train_counts(dataset: Dataset) -> Int[np.ndarray, " items"]:
 
 
 class NormalEquationsWorker:
-    """An actor that reads some of a dataset's users at a time. It keeps only the training users of the last shard.
+    """A worker that reads some of a dataset's users at a time. It keeps only the training users of the last shard.
 
     Everything that it returns is a pure function of (dataset, arguments).
     """

@@ -14,9 +14,9 @@ _FITTED_MATRICES = 8
 """Rows × items matrices in the driver of a fitted summary: S, α, the best α, the object store's two, R or PᵀR in
 float64, and a share of it."""
 _JUDGING_MATRICES = 3
-"""Rows × items matrices in an actor that judges: S, α, and S in the layout that a product needs."""
+"""Rows × items matrices in a worker that judges: S, α, and S in the layout that a product needs."""
 _SHARE_MATRICES = 4
-"""Landmarks × items matrices in an actor that fits: its share of R in float64, the share rounded, and the copy that is
+"""Landmarks × items matrices in a worker that fits: its share of R in float64, the share rounded, and the copy that is
 sent."""
 _KERNELS = 4
 """Rows × rows matrices in the driver: the inner products, the kernel, its factor or eigenvectors, and a temporary."""
@@ -47,15 +47,15 @@ def plan_comparison(*, users: int, items: int, interactions: int, rows: int, fit
     matrix, kernel = 4 * rows * items, 4 * rows * rows
     train = COPIES * INTERACTION * interactions
     driver = _CHOSEN_MATRICES * matrix + _KERNELS * kernel
-    actor = _JUDGING_MATRICES * matrix + score_block(rows, items)
+    worker = _JUDGING_MATRICES * matrix + score_block(rows, items)
     if fitted:
         driver = _FITTED_MATRICES * matrix + 2 * _KERNELS * kernel
-        actor = max(actor, _SHARE_MATRICES * matrix + 2 * _KERNELS * kernel)
+        worker = max(worker, _SHARE_MATRICES * matrix + 2 * _KERNELS * kernel)
     return Plan(
         f"A summary of {rows:,} of {users:,} users",
         {
             "driver": DRIVER + train + driver,
-            f"{workers} actors": workers * (WORKER + actor),
+            f"{workers} workers": workers * (WORKER + worker),
         },
         remedy="take fewer users",
         remedy_settings=("budget",),

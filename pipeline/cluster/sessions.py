@@ -50,6 +50,10 @@ OBJECT_STORE_BYTES = 1024 * MIB
 """The size of Ray's object store. Slices and blocks pass through it and are consumed at once, so it need not grow with
 the data. Only the dataset of a sweep stays there. Ray maps objects that are too large for it from files."""
 
+_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+"""The file in which Linux says how many microseconds of CPU a container may take in a period, and the period."""
+_FIRST_GPU = Path("/dev/nvidia0")
+
 _STARTS = 3
 _NOT_UP = "timed out during startup"
 """What Ray says of a node that did not come up. A node ends if its agents take more than 15 s to start, as they can
@@ -79,11 +83,11 @@ def session(
 ) -> Iterator[Cluster]:
     """Open a `ray_session` for this work of the pool and of tasks, or let this process do it if it is small.
 
-    Where an address, CPUs or GPUs are given, or $RAY_ADDRESS is set, the session is one of Ray. The bytes of the
-    results are the same in both.
+    Where an address, CPUs or GPUs are given, $RAY_ADDRESS is set, or this machine has a GPU, the session is one of Ray.
+    The bytes of the results are the same in both.
     """
-    asked_for = address or cpus or gpus or os.environ.get("RAY_ADDRESS")
-    if asked_for or in_ray_session() or work.seconds() > RAY_PAYS_SECONDS:
+    asked_for = address or os.environ.get("RAY_ADDRESS") or cpus is not None or gpus is not None
+    if asked_for or in_ray_session() or _has_gpu() or work.seconds() > RAY_PAYS_SECONDS:
         with ray_session(address=address, cpus=cpus, gpus=gpus) as cluster:
             yield cluster
         return
@@ -103,8 +107,16 @@ def in_ray_session() -> bool:
 
 
 def cpus_here() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return the number of CPUs that this process may use: fewer than the machine has in many containers."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # there is no such limit
+        allowed, period = map(int, _CPU_LIMIT.read_text().split())
+        cpus = min(cpus, max(1, allowed // period))
+    return cpus
+
+
+def _has_gpu() -> bool:
+    return _FIRST_GPU.exists() and os.environ.get("JAX_PLATFORMS") != "cpu"
 
 
 def available_cpus() -> int:
@@ -120,9 +132,9 @@ def pool_size() -> int:
     """Return how many workers the pool of the session has."""
     if not in_ray_session():
         return cpus_here()
-    from infrec.pipeline.cluster.actors import actors
+    from infrec.pipeline.cluster.actors import number_of_actors
 
-    return actors()
+    return number_of_actors()
 
 
 def open_pool() -> Pool:
