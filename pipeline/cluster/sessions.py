@@ -18,10 +18,12 @@ from typing import TypeVar
 
 import psutil
 
+from infrec.pipeline.cluster.addresses import check_address
 from infrec.pipeline.cluster.memory import HEAPS, limit_heaps
 from infrec.pipeline.cluster.pool import Pool
 from infrec.pipeline.cluster.threads import ThreadPool
 from infrec.pipeline.cluster.work import Work
+from infrec.pipeline.storage import InputError
 
 Node = TypeVar("Node")
 
@@ -185,12 +187,16 @@ def _join(address: str, *, cpus: int | None, gpus: int | None) -> None:
     """Connect to a cluster, and have its autoscaler start the CPUs and GPUs that were asked for."""
     import ray
 
-    ray.init(
-        address=address,
-        runtime_env={"env_vars": WORKER_ENVIRONMENT},
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    check_address(address)
+    try:
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except ConnectionError as error:  # of "auto"; other addresses have answered
+        raise InputError(f"No Ray cluster answers at {address} ({error}).", "address") from error
     if cpus or gpus:
         _scale_up(CPU=cpus or 0, GPU=gpus or 0)
 
