@@ -35,8 +35,7 @@ os.environ |= {"RAY_memory_monitor_refresh_ms": "0"}
 # Nor does a node end because its agents are slow to start
 os.environ |= {"RAY_agent_register_timeout_ms": str(1000 * PATIENCE_SECONDS)}
 
-from infrec.pipeline.cluster import Cluster, Pool, open_pool, pool_size, ray_session
-from infrec.pipeline.cluster.actors import ActorPool, PoolActor
+from infrec.pipeline.cluster import Cluster, Pool, actors, open_pool, pool_size, ray_session
 from tests.nodes import wait_for_slow_nodes
 
 wait_for_slow_nodes()
@@ -67,11 +66,11 @@ def _kept_actors() -> Iterator[None]:
 
     They hold no CPU, so that tasks have theirs.
     """
-    remote = ray.remote(PoolActor).options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-    actors = [remote.remote() for _ in range(pool_size())]
+    remote = ray.remote(actors.PoolActor).options(num_cpus=0, max_restarts=-1)
+    kept = [remote.remote() for _ in range(pool_size())]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ActorPool, "__init__", lambda pool: setattr(pool, "_actors", list(actors)))
-        patch.setattr(ActorPool, "close", lambda pool: None)
+        patch.setattr(actors, "_start", lambda: list(kept))
+        patch.setattr(actors.ActorPool, "close", lambda pool: None)
         yield
 
 

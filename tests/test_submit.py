@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from infrec.jobs.cli import main
 from tests.builders import taste_dataset
 from tests.nodes import PATIENTLY, free_ports
 from tests.patience import PATIENCE_SECONDS
+from tests.proxy import Proxy
 from tests.sentence import assert_one_sentence
 
 REPOSITORY = Path(__file__).parents[1]
@@ -229,6 +230,33 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_end_it(head: Head, tmp_pa
     assert not (tmp_path / "model").exists()
 
 
+def test_connections_that_end_are_made_anew(head: Head, tmp_path: Path) -> None:
+    """The log comes once and whole, and the exit code is the job's, whatever happens between."""
+    dataset = taste_dataset(tmp_path / "data", 300, 100, seed=0)
+    grid = ",".join(str(1 + step / 1000) for step in range(400))
+    command = ["fit", str(dataset.artefact.location), "--out", str(tmp_path / "model"), "--lambda", grid]
+    command += ["--normalize", "none", "--json"]
+    proxy = Proxy(int(head.address.rpartition(":")[2]))
+    infrec = (sys.executable, "-m", "jobs", "--log-format", "json", "submit", "--address", proxy.address)
+    follower = head.begin(*infrec, "--working-dir", ".", "--submission-id", "followed", "--", *command)
+    assert follower.stdout is not None
+    printed = [follower.stdout.readline() for _ in range(3)]  # it runs
+    with proxy.busy():
+        _wait_for(lambda: proxy.refused > 2)
+    printed.append(follower.stdout.readline())
+    proxy.cut()
+    printed.append(follower.stdout.readline())
+    with proxy.away():
+        _wait_for(lambda: proxy.refused > 2)
+    code, rest, errors = _end(follower)
+    proxy.close()
+    assert code == 0, rest + errors
+    logged = [json.loads(line) for line in (*printed, *rest.splitlines()) if line.startswith("{")]
+    done = [line["done"] for line in logged if line.get("stage") == "Candidates"]
+    assert done == sorted(set(done)) and done[-1] == 400
+    assert [line["model"] for line in logged if "model" in line] == [str(tmp_path / "model")]
+
+
 def test_a_cluster_that_asks_for_a_token(head: Head) -> None:
     infrec = (sys.executable, "-m", "jobs", "submit", "--address", head.address, "--", "plan", "data")
     for other in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "another"}):
@@ -256,6 +284,13 @@ def test_a_cluster_that_asks_for_a_token(head: Head) -> None:
 def test_submit_refuses_in_one_sentence(options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", "--address", NOBODY, *options]) == 2
     assert_one_sentence(capsys, sentence)
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def _end(process: subprocess.Popen[str]) -> tuple[int, str, str]:

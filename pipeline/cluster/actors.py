@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
-from infrec.pipeline.cluster.pool import Pool, Workers
+from infrec.pipeline.cluster.pool import Pool, WorkerLost, Workers
 
 _GPU_ENVIRONMENT = {"XLA_CLIENT_MEM_FRACTION": "0.9"}
 _recipe_numbers = itertools.count()
+
+_RELEASE_SECONDS = 2.0
+"""The time in which Ray gives back the CPUs of tasks that have ended, and hears of nodes that are gone."""
+_BEGIN_SECONDS = 20.0
+"""The time that actors may take to start before those that are there begin without them."""
+_PLACED_SECONDS = 900.0
+"""The time after which a job gives up if no actor at all can be placed."""
+_AGAIN_SECONDS = 5.0
+"""The time after which a lost actor is asked again."""
 
 
 def number_of_actors() -> int:
@@ -21,57 +32,124 @@ def number_of_actors() -> int:
 
 
 class ActorPool(Pool):
-    """A pool of actors. If an actor or its node dies, its calls are made again on the actor that takes its place."""
+    """A pool of actors. Those that are not placed, or whose node is lost, take part once they are there."""
 
     def __init__(self) -> None:
-        """Begin to start `number_of_actors()` actors. The first call waits until they have started."""
-        gpus = _resource("GPU")
-        options: dict[str, Any] = {
-            "max_restarts": -1,
-            "max_task_retries": -1,
-            "num_cpus": 1,  # the session's WORKER_ENVIRONMENT bounds its threads
-        }
-        if gpus:
-            options |= {"num_cpus": 0, "num_gpus": 1, "runtime_env": {"env_vars": _GPU_ENVIRONMENT}}
-        remote = ray.remote(PoolActor)
-        self._actors = [remote.options(**options).remote() for _ in range(number_of_actors())]
+        """Begin to start the actors: as many as the cluster has room for now."""
+        self.actors = _start()
+        self.there: list[int] = []
+        self._come: dict[ray.ObjectRef, int] = {}
+        for number in range(len(self.actors)):
+            self._await(number)
+        self._begun = False
 
     def workers(self, worker: type, *arguments: Any) -> Workers:
-        return _ActorWorkers(self._actors, worker, *arguments)
+        return _ActorWorkers(self, worker, *arguments)
 
     def close(self) -> None:
-        while self._actors:
-            ray.kill(self._actors.pop())
+        while self.actors:
+            ray.kill(self.actors.pop())
+
+    def begin(self) -> None:
+        """Wait, the first time, until all actors are there, or for some seconds: then the work is shared out evenly."""
+        if not self._begun:
+            self._begun = True
+            come, _ = ray.wait(list(self._come), num_returns=len(self._come), timeout=_BEGIN_SECONDS)
+            for one in come:
+                self._note(one)
+
+    def wait(self, calls: Sequence[ray.ObjectRef]) -> ray.ObjectRef | None:
+        """Wait until a call has ended, and return it. Return None if instead an actor may have come."""
+        deadline = time.monotonic() + _PLACED_SECONDS
+        while True:
+            ended, _ = ray.wait([*calls, *self._come], timeout=_AGAIN_SECONDS) if calls or self._come else ([], None)
+            if ended and ended[0] not in self._come:
+                return ended[0]
+            for one in ended:
+                self._note(one)
+            if ended:
+                return None
+            if not self.there and time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"none of {len(self.actors)} workers was placed in {_PLACED_SECONDS / 60:.0f} minutes: other jobs "
+                    f"hold the cluster's CPUs and GPUs, or nodes are gone (`ray status` shows which)."
+                )
+            for number in set(range(len(self.actors))) - {*self.there, *self._come.values()}:
+                self._await(number)
+
+    def lost(self, number: int) -> None:
+        """Note that an actor is no longer there, and wait for the one that takes its place."""
+        if number in self.there:
+            self.there.remove(number)
+            self._await(number)
+
+    def _await(self, number: int) -> None:
+        self._come[self.actors[number].ping.remote()] = number
+
+    def _note(self, ping: ray.ObjectRef) -> None:
+        """Note that an actor is there, unless it was lost again. Then `wait` asks it anew after a while."""
+        number = self._come.pop(ping)
+        with suppress(RayError):
+            ray.get(ping)
+            self.there = sorted([*self.there, number])
+
+
+def _start() -> list[Any]:
+    gpus = _resource("GPU")
+    options: dict[str, Any] = {
+        "max_restarts": -1,
+        "max_task_retries": 0,  # `Workers` makes the calls of a lost actor again
+        "num_cpus": 1,  # the session's WORKER_ENVIRONMENT bounds its threads
+    }
+    if gpus:
+        options |= {"num_cpus": 0, "num_gpus": 1, "runtime_env": {"env_vars": _GPU_ENVIRONMENT}}
+    remote = ray.remote(PoolActor)
+    return [remote.options(**options).remote() for _ in range(_room("GPU" if gpus else "CPU"))]
+
+
+def _room(kind: str) -> int:
+    """Return how many actors of one CPU or GPU the cluster has room for beside what others hold, at least one."""
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while (free := int(ray.available_resources().get(kind, 0))) < _resource(kind) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return max(1, free)
 
 
 class _ActorWorkers(Workers):
-    def __init__(self, actors: list[Any], worker: type, *arguments: Any) -> None:
-        super().__init__(len(actors))
-        self._actors = actors
+    def __init__(self, pool: ActorPool, worker: type, *arguments: Any) -> None:
+        super().__init__(worker, len(pool.actors))
+        self._pool = pool
         self._recipe = ray.put((next(_recipe_numbers), worker, arguments))
-        for actor in actors:
-            # Start now, while the caller prepares its arguments. If this fails, the first call makes the worker
-            actor.become.options(max_task_retries=0).remote(self._recipe)
+        for actor in pool.actors:
+            actor.become.remote(self._recipe)  # now, while the caller prepares its arguments
 
     def share(self, value: Any) -> Any:
         return ray.put(value)
 
     def dismiss(self) -> None:
-        for actor in self._actors:
-            actor.dismiss.options(max_task_retries=0).remote()
+        for actor in self._pool.actors:
+            actor.dismiss.remote()
+
+    def _there(self) -> Sequence[int]:
+        self._pool.begin()
+        return self._pool.there
 
     def _submit(self, worker: int, method: str, *given: Any) -> ray.ObjectRef:
-        return self._actors[worker].call.remote(self._recipe, method, *given)
+        return self._pool.actors[worker].call.remote(self._recipe, method, *given)
+
+    def _wait(self, calls: Sequence[ray.ObjectRef]) -> ray.ObjectRef | None:
+        return self._pool.wait(calls)
 
     def _result(self, call: ray.ObjectRef) -> Any:
         try:
             return ray.get(call)
         except RayTaskError as error:
             raise error.cause from None  # raise the worker's error as if it had been raised here
+        except RayError as error:
+            raise WorkerLost(str(error).partition("\n")[0]) from error
 
-    def _first_ended(self, calls: Sequence[ray.ObjectRef]) -> ray.ObjectRef:
-        (ended, *_), _ = ray.wait(list(calls))
-        return ended
+    def _lost(self, worker: int) -> None:
+        self._pool.lost(worker)
 
     def _abandon(self, calls: Iterable[ray.ObjectRef]) -> None:
         for call in calls:
@@ -103,6 +181,9 @@ class PoolActor:
 
     def dismiss(self) -> None:
         self._worker, self._number = None, -1
+
+    def ping(self) -> None:
+        """Do nothing. Who gets an answer knows that the actor is there."""
 
 
 def _resource(name: str) -> int:

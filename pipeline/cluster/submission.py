@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
@@ -17,6 +20,10 @@ from infrec.pipeline.cluster.sessions import environment
 from infrec.pipeline.storage import InputError
 
 _POLL_SECONDS = 1.0
+_PATIENCE_SECONDS = 120.0
+"""The time for which a cluster may be silent: its head may be restarted, or a proxy before it."""
+_PASSES = re.compile(r"status code 50[234]|No available agent|WebSocket")
+"""The errors of Ray's client after which it is worth asking again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +33,7 @@ class Submission:
     command: tuple[str, ...]
     """The job and its options, as they stand after `infrec`."""
     submission_id: str | None = None
-    """The id of the job. A cluster takes an id once, and refuses it a second time. None: Ray makes one up."""
+    """The id of the job. A cluster takes an id once, and refuses it a second time. None: one is made up."""
     working_dir: str | None = None
     """The source tree to send and run, without what its .gitignore and .rayignore name. None: the cluster's infrec."""
     pip: str | None = None
@@ -57,17 +64,37 @@ class SubmittedJob:
     def follow(self, show: Callable[[str], None]) -> int:
         """Pass the job's output to `show` as it comes, and return the job's exit code when it has ended.
 
-        Raises `RuntimeError` if the job ended without an exit code: it was stopped, its environment could not be set
-        up, or its node was lost.
+        A connection that ends before the job is made anew. Raises `RuntimeError` if the job ended without an exit code:
+        it was stopped, its environment could not be set up, or its node was lost. Raises `ConnectionError` if the
+        cluster is silent for two minutes.
         """
-        asyncio.run(self._tail(show))
-        while not (details := self._client.get_job_info(self.id)).status.is_terminal():
-            time.sleep(_POLL_SECONDS)
-        return _exit_code(details)
+        heard, shown = time.monotonic(), 0
 
-    async def _tail(self, show: Callable[[str], None]) -> None:
-        async for lines in self._client.tail_job_logs(self.id):
-            show(lines)
+        async def tail() -> None:
+            nonlocal heard, shown
+            start = 0
+            async for lines in self._client.tail_job_logs(self.id):  # from the first line, each time
+                heard = time.monotonic()
+                new = lines[max(0, shown - start) :]
+                start += len(lines)
+                if new:
+                    show(new)
+                    shown += len(new)
+
+        while True:
+            try:
+                asyncio.run(tail())
+                details = self._client.get_job_info(self.id)
+                heard = time.monotonic()
+            except (OSError, RuntimeError, aiohttp.ClientError) as error:
+                if not _passes(error):
+                    raise
+                if time.monotonic() > heard + _PATIENCE_SECONDS:
+                    raise ConnectionError(f"the cluster is silent; job {self.id} may go on ({error}).") from error
+            else:
+                if details.status.is_terminal():
+                    return _exit_code(details)
+            time.sleep(_POLL_SECONDS)
 
 
 def submit_job(address: str, submission: Submission) -> SubmittedJob:
@@ -77,23 +104,40 @@ def submit_job(address: str, submission: Submission) -> SubmittedJob:
     if it had this submission id before.
     """
     runtime_env = submission.runtime_environment()
-    client = _client(address)
-    try:
-        submission_id = client.submit_job(
-            entrypoint=shlex.join(["python", "-m", "infrec.jobs", *submission.command]),
-            submission_id=submission.submission_id,
-            runtime_env=runtime_env,
-            metadata=dict(submission.metadata),
-            entrypoint_num_cpus=submission.cpus,
-            entrypoint_memory=submission.memory,
-        )
-    except RuntimeError as error:
-        if "already exists" not in str(error):
-            raise
-        raise InputError(
-            f"A job {submission.submission_id} was submitted to {address} before: choose another id.", "submission_id"
-        ) from error
+    client, deadline = _client(address), time.monotonic() + _PATIENCE_SECONDS
+    submission_id = submission.submission_id or f"infrec-{uuid.uuid4().hex[:16]}"
+    asked_before = False
+    while True:
+        try:
+            client.submit_job(
+                entrypoint=shlex.join(["python", "-m", "infrec.jobs", *submission.command]),
+                submission_id=submission_id,
+                runtime_env=runtime_env,
+                metadata=dict(submission.metadata),
+                entrypoint_num_cpus=submission.cpus,
+                entrypoint_memory=submission.memory,
+            )
+        except (OSError, RuntimeError) as error:
+            if "already exists" in str(error):
+                if asked_before:
+                    break  # the cluster had taken it, and only its answer was lost
+                raise InputError(
+                    f"A job {submission_id} was submitted to {address} before: choose another id.", "submission_id"
+                ) from error
+            if not _passes(error) or time.monotonic() > deadline:
+                raise
+            asked_before = True
+            time.sleep(_POLL_SECONDS)
+        else:
+            break
     return SubmittedJob(client, submission_id)
+
+
+def _passes(error: Exception) -> bool:
+    """Return whether the cluster may answer if it is asked again: it has just begun, or is away for a moment."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status >= 500
+    return not isinstance(error, RuntimeError) or _PASSES.search(str(error)) is not None
 
 
 def _client(address: str) -> JobSubmissionClient:

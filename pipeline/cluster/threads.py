@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ class ThreadPool(Pool):
         self._threads = [ThreadPoolExecutor(1) for _ in range(size)]
 
     def workers(self, worker: type, *arguments: Any) -> Workers:
-        return _ThreadWorkers(self._threads, partial(worker, *arguments))
+        return _ThreadWorkers(self._threads, worker, *arguments)
 
     def close(self) -> None:
         for thread in self._threads:
@@ -30,9 +30,9 @@ class ThreadPool(Pool):
 class _ThreadWorkers(Workers):
     """One worker a thread. The first call makes it."""
 
-    def __init__(self, threads: list[ThreadPoolExecutor], make: Callable[[], Any]) -> None:
-        super().__init__(len(threads))
-        self._threads, self._make = threads, make
+    def __init__(self, threads: list[ThreadPoolExecutor], worker: type, *arguments: Any) -> None:
+        super().__init__(worker, len(threads))
+        self._threads, self._make = threads, partial(worker, *arguments)
         self._workers: list[Any] = [None] * len(threads)
 
     def share(self, value: Any) -> Any:
@@ -45,12 +45,18 @@ class _ThreadWorkers(Workers):
     def _submit(self, worker: int, method: str, *given: Any) -> Future[Any]:
         return self._threads[worker].submit(self._call, worker, method, *given)
 
+    def _there(self) -> Sequence[int]:
+        return range(len(self))
+
+    def _wait(self, calls: Sequence[Future[Any]]) -> Future[Any]:
+        done = wait(calls, return_when=FIRST_COMPLETED).done
+        return next(call for call in calls if call in done)
+
     def _result(self, call: Future[Any]) -> Any:
         return call.result()
 
-    def _first_ended(self, calls: Sequence[Future[Any]]) -> Future[Any]:
-        done = wait(calls, return_when=FIRST_COMPLETED).done
-        return next(call for call in calls if call in done)
+    def _lost(self, worker: int) -> None:
+        raise AssertionError("a thread cannot be lost")
 
     def _abandon(self, calls: Iterable[Future[Any]]) -> None:
         wait([call for call in calls if not call.cancel()])
