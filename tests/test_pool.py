@@ -66,6 +66,21 @@ def one_actor_too_many() -> None:
         print(len(workers), doubled, graph, one, two)
 
 
+def test_the_actor_in_place_of_a_killed_one_takes_part() -> None:
+    assert answer_of(by_itself(one_actor_is_killed)) == "2 2"
+
+
+def one_actor_is_killed() -> None:
+    with ray_session(cpus=2), open_pool() as pool, pool.workers(Doubling) as workers:
+        before = set(workers.map("process", [()] * 10))
+        killed = min(before)
+        os.kill(killed, signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while len(after := set(workers.map("process", [()] * 10)) - {killed}) < 2:
+            assert time.monotonic() < deadline
+    print(len(before), len(after))
+
+
 def test_a_call_that_ends_every_worker_is_named() -> None:
     said = answer_of(by_itself(end_three_workers))
     assert said.startswith("Doubling.end_at, call 3, has ended its worker 3 times: ")

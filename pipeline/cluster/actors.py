@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import ray
@@ -22,7 +21,8 @@ _BEGIN_SECONDS = 20.0
 """The time that actors may take to start before those that are there begin without them."""
 _PLACED_SECONDS = 900.0
 """The time after which a job gives up if no actor at all can be placed."""
-_AGAIN_SECONDS = 5.0
+_LOOK_SECONDS = 60.0
+_AGAIN_SECONDS = 1.0
 """The time after which a lost actor is asked again."""
 
 
@@ -39,6 +39,9 @@ class ActorPool(Pool):
         self.actors = _start()
         self.there: list[int] = []
         self._come: dict[ray.ObjectRef, int] = {}
+        """The questions that actors answer once they are there."""
+        self._ask_at: dict[int, float] = {}
+        """The times at which other actors are asked."""
         for number in range(len(self.actors)):
             self._await(number)
         self._begun = False
@@ -59,23 +62,26 @@ class ActorPool(Pool):
                 self._note(one)
 
     def wait(self, calls: Sequence[ray.ObjectRef]) -> ray.ObjectRef | None:
-        """Wait until a call has ended, and return it. Return None if instead an actor may have come."""
+        """Wait until a call has ended, and return it. Return None if instead an actor has come."""
         deadline = time.monotonic() + _PLACED_SECONDS
-        while True:
-            ended, _ = ray.wait([*calls, *self._come], timeout=_AGAIN_SECONDS) if calls or self._come else ([], None)
-            if ended and ended[0] not in self._come:
-                return ended[0]
-            for one in ended:
-                self._note(one)
-            if ended:
-                return None
-            if not self.there and time.monotonic() > deadline:
-                raise RuntimeError(
-                    f"none of {len(self.actors)} workers was placed in {_PLACED_SECONDS / 60:.0f} minutes: other jobs "
-                    f"hold the cluster's CPUs and GPUs, or nodes are gone (`ray status` shows which)."
-                )
-            for number in set(range(len(self.actors))) - {*self.there, *self._come.values()}:
+        while self.there or time.monotonic() < deadline:
+            for number in [number for number, when in self._ask_at.items() if when <= time.monotonic()]:
+                del self._ask_at[number]
                 self._await(number)
+            next_time = min(self._ask_at.values(), default=time.monotonic() + _LOOK_SECONDS)
+            seconds = max(0.0, next_time - time.monotonic())
+            if calls or self._come:
+                ended, _ = ray.wait([*calls, *self._come], timeout=seconds)
+                if ended and ended[0] not in self._come:
+                    return ended[0]
+                if ended and self._note(ended[0]):
+                    return None
+            else:
+                time.sleep(seconds)
+        raise RuntimeError(
+            f"none of {len(self.actors)} workers was placed in {_PLACED_SECONDS / 60:.0f} minutes: other jobs hold the "
+            f"cluster's CPUs and GPUs, or nodes are gone (`ray status` shows which)."
+        )
 
     def lost(self, number: int) -> None:
         """Note that an actor is no longer there, and wait for the one that takes its place."""
@@ -86,12 +92,16 @@ class ActorPool(Pool):
     def _await(self, number: int) -> None:
         self._come[self.actors[number].ping.remote()] = number
 
-    def _note(self, ping: ray.ObjectRef) -> None:
-        """Note that an actor is there, unless it was lost again. Then `wait` asks it anew after a while."""
+    def _note(self, ping: ray.ObjectRef) -> bool:
+        """Return whether the actor is there. One that was lost again, or is not back yet, is asked anew later."""
         number = self._come.pop(ping)
-        with suppress(RayError):
+        try:
             ray.get(ping)
-            self.there = sorted([*self.there, number])
+        except RayError:
+            self._ask_at[number] = time.monotonic() + _AGAIN_SECONDS
+            return False
+        self.there = sorted([*self.there, number])
+        return True
 
 
 def _start() -> list[Any]:
