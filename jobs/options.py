@@ -22,7 +22,8 @@ Address = Annotated[
 Cpus = Annotated[
     int | None,
     typer.Option(
-        min=1, help="CPUs of a Ray started here, or to ask an autoscaled cluster for. Default: all there are."
+        min=1,
+        help="CPUs of a Ray started here, or to ask an autoscaled cluster for. Default: all; small work takes no Ray.",
     ),
 ]
 Gpus = Annotated[

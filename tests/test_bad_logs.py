@@ -18,8 +18,9 @@ import pytest
 
 from infrec.jobs.cli import main
 from infrec.pipeline.cluster import Cluster
+from infrec.pipeline.cluster.sessions import RAY_PAYS_SECONDS
 from infrec.pipeline.data import Dataset
-from infrec.pipeline.ingest import IngestConfig, ingest
+from infrec.pipeline.ingest import Format, IngestConfig, find_files, ingest, ingest_work, rows_in
 from tests.nodes import joining
 from tests.patience import PATIENCE_SECONDS
 from tests.sentence import assert_one_sentence
@@ -216,16 +217,19 @@ def test_a_log_is_not_overwritten_by_its_dataset(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "log.parquet").exists()
 
 
-def test_interrupt_publishes_nothing(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["on Ray", "in threads"])
+def test_interrupt_publishes_nothing(where: str, cluster: Cluster, tmp_path: Path) -> None:
     """Ctrl-C in a process of its own, which ends with one sentence, 130 and nothing that a reader accepts."""
     log, out = tmp_path / "log", tmp_path / "out"
     random = np.random.default_rng(0)
     for number in range(4):
-        users, items = random.integers(200_000, size=1 << 20), random.integers(5_000, size=1 << 20)
+        users, items = random.integers(200_000, size=1 << 18), random.integers(5_000, size=1 << 18)
         (log / f"day={number}").mkdir(parents=True)
         pq.write_table(pa.table({"user_id": users, "item_id": items}), log / f"day={number}" / "a.parquet")
+    assert ingest_work(rows_in(find_files([str(log)], Format.AUTO))).seconds() < RAY_PAYS_SECONDS
     command = [sys.executable, "-m", "jobs", "ingest", str(log), "--out", str(out)]
-    settings: dict[str, Any] = {"cwd": ROOT, "env": os.environ | joining(), "text": True}
+    environment = os.environ | (joining() if where == "on Ray" else {})
+    settings: dict[str, Any] = {"cwd": ROOT, "env": environment, "text": True}
     run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, **settings)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not list(tmp_path.glob(".out.partial/_work/rows-*.arrow")):  # the first of four pieces
@@ -239,3 +243,4 @@ def test_interrupt_publishes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     assert "Traceback" not in said
     assert said.count("infrec: ") == 1
     assert not out.exists()
+    subprocess.run(command, check=True, **settings)  # it goes on

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import infrec.pipeline.cluster.sessions
@@ -21,9 +15,6 @@ from infrec.pipeline.cluster import ThreadPool, Work, in_ray_session, session
 from infrec.pipeline.cluster.sessions import RAY_PAYS_SECONDS, cpus_here
 from infrec.pipeline.storage import Artefact, InputError, Kind
 from tests.models import checksums
-from tests.patience import PATIENCE_SECONDS
-
-ROOT = Path(__file__).parents[1]
 
 _SMALL = """
 import sys
@@ -124,29 +115,6 @@ def test_a_graph_waits_for_what_a_node_needs() -> None:
     with ThreadPool(3) as pool, pool.workers(Noting, []) as workers:
         ended = dict(workers.graph("note", list(needs)[::-1], needs.__getitem__, needs, set()))
     assert ended == {node: -node for node in needs}
-
-
-def test_ctrl_c_while_threads_work(tmp_path: Path) -> None:
-    """They end what they have begun, nothing is published, and the same command goes on."""
-    random = np.random.default_rng(0)
-    for number in range(4):
-        users, items = random.integers(200_000, size=1 << 19), random.integers(5_000, size=1 << 19)
-        pq.write_table(pa.table({"user_id": users, "item_id": items}), tmp_path / f"{number}.parquet")
-    command = [sys.executable, "-m", "jobs", "ingest", str(tmp_path / "*.parquet"), "--out", str(tmp_path / "out")]
-    settings: dict[str, Any] = {"cwd": ROOT, "stderr": subprocess.PIPE, "text": True}
-    run = subprocess.Popen(command, **settings)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not list(tmp_path.glob(".out.partial/_work/rows-*.arrow")):
-        assert run.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    run.send_signal(signal.SIGINT)
-    _, said = run.communicate(timeout=PATIENCE_SECONDS)
-    assert run.returncode == 130, said
-    assert said.count("infrec: ") == 1
-    assert "Traceback" not in said
-    assert not (tmp_path / "out").exists()
-    assert subprocess.run(command, check=False, **settings).returncode == 0
 
 
 def test_a_container_may_have_fewer_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,29 +232,66 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_end_it(head: Head, tmp_pa
 
 def test_connections_that_end_are_made_anew(head: Head, tmp_path: Path) -> None:
     """The log comes once and whole, and the exit code is the job's, whatever happens between."""
-    dataset = taste_dataset(tmp_path / "data", 300, 100, seed=0)
-    grid = ",".join(str(1 + step / 1000) for step in range(400))
-    command = ["fit", str(dataset.artefact.location), "--out", str(tmp_path / "model"), "--lambda", grid]
-    command += ["--normalize", "none", "--json"]
+    program = tmp_path / "job.py"
+    program.write_text(_STEP_BY_STEP)
     proxy = Proxy(int(head.address.rpartition(":")[2]))
-    infrec = (sys.executable, "-m", "jobs", "--log-format", "json", "submit", "--address", proxy.address)
-    follower = head.begin(*infrec, "--working-dir", ".", "--submission-id", "followed", "--", *command)
+    follower = head.begin(sys.executable, "-c", _FOLLOW, proxy.address, f"python {program} {tmp_path}")
     assert follower.stdout is not None
-    printed = [follower.stdout.readline() for _ in range(3)]  # it runs
+
+    def line() -> str:
+        """The next line that the job itself wrote."""
+        assert follower.stdout is not None
+        return next(line.strip() for line in follower.stdout if line.startswith("step "))
+
+    assert line() == "step 0"
     with proxy.busy():
         _wait_for(lambda: proxy.refused > 2)
-    printed.append(follower.stdout.readline())
+    (tmp_path / "0").touch()
+    assert line() == "step 1"
     proxy.cut()
-    printed.append(follower.stdout.readline())
+    (tmp_path / "1").touch()
+    assert line() == "step 2"
     with proxy.away():
+        (tmp_path / "2").touch()
         _wait_for(lambda: proxy.refused > 2)
+    assert line() == "step 3"
+    (tmp_path / "3").touch()
     code, rest, errors = _end(follower)
     proxy.close()
-    assert code == 0, rest + errors
-    logged = [json.loads(line) for line in (*printed, *rest.splitlines()) if line.startswith("{")]
-    done = [line["done"] for line in logged if line.get("stage") == "Candidates"]
-    assert done == sorted(set(done)) and done[-1] == 400
-    assert [line["model"] for line in logged if "model" in line] == [str(tmp_path / "model")]
+    assert code == 7, rest + errors
+    assert "step" not in rest
+
+
+_STEP_BY_STEP = """
+import pathlib, sys, time
+for step in range(4):
+    print("step", step, flush=True)
+    while not (pathlib.Path(sys.argv[1]) / str(step)).exists():
+        time.sleep(0.05)
+sys.exit(7)
+"""
+"""A job that goes on whenever the test says so."""
+
+_FOLLOW = """
+import sys
+from ray.job_submission import JobSubmissionClient
+from infrec.pipeline.cluster.submission import SubmittedJob
+client = JobSubmissionClient(sys.argv[1])
+job = SubmittedJob(client, client.submit_job(entrypoint=sys.argv[2]))
+sys.exit(job.follow(lambda lines: print(lines, end="", flush=True)))
+"""
+
+
+def test_who_no_longer_reads_ends_submit(head: Head) -> None:
+    """As in `infrec submit … | head`: that the pipe is closed is no fault of the cluster's."""
+    follower = head.begin(sys.executable, "-c", _FOLLOW, head.address, "seq 100000")
+    assert follower.stdout is not None
+    follower.stdout.readline()
+    follower.stdout.close()
+    assert follower.wait(timeout=PATIENCE_SECONDS) != 0
+    assert follower.stderr is not None
+    with follower.stderr as said:
+        assert "BrokenPipeError" in said.read()
 
 
 def test_a_cluster_that_asks_for_a_token(head: Head) -> None:

@@ -22,6 +22,7 @@ _BEGIN_SECONDS = 20.0
 _PLACED_SECONDS = 900.0
 """The time after which a job gives up if no actor at all can be placed."""
 _LOOK_SECONDS = 60.0
+"""The longest time that a wait lasts before it looks at the clock."""
 _AGAIN_SECONDS = 1.0
 """The time after which a lost actor is asked again."""
 

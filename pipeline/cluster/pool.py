@@ -55,7 +55,7 @@ class Workers(ABC):
     """
 
     def __init__(self, worker: type, size: int) -> None:
-        self._name, self._size = worker.__name__, size
+        self.name, self._size = worker.__name__, size
 
     def __len__(self) -> int:
         """Return the number of workers. Not all of them need be there."""
@@ -70,10 +70,10 @@ class Workers(ABC):
         """
         given, results = iter(arguments), dict[int, Any]()
         taken = passed_on = 0
-        with _Calls(self, f"{self._name}.{method}") as calls:
+        with _Calls(self, method) as calls:
             while True:
                 for one in itertools.islice(given, max(0, 2 * len(self._there()) - (taken - passed_on))):
-                    calls.make(taken, method, one, worker=taken % self._size)
+                    calls.make(taken, one, worker=taken % self._size)
                     taken += 1
                 if passed_on == taken and self._there():
                     return  # nothing was left to take
@@ -95,12 +95,12 @@ class Workers(ABC):
         for waiting in todo.values():
             waiting.intersection_update(todo)
         left = len(todo)
-        with _Calls(self, f"{self._name}.{method}") as calls:
+        with _Calls(self, method) as calls:
             while left:
                 idle = calls.idle()
                 ready = itertools.islice((node for node, waiting in todo.items() if not waiting), len(idle))
                 for node, worker in zip(list(ready), idle, strict=False):
-                    calls.make(node, method, (node, *shared), worker=worker)
+                    calls.make(node, (node, *shared), worker=worker)
                     del todo[node]
                 for done, result in calls.ended().items():
                     for waiting in todo.values():
@@ -154,29 +154,28 @@ class _Call(NamedTuple):
     number: int
     """Calls are numbered as they are made."""
     key: Any
-    method: str
     given: tuple[Any, ...]
     worker: int
 
 
 class _Calls:
-    """The calls that are running. Those of lost workers are made again, by workers that are there."""
+    """The running calls of a method. Those of lost workers are made again, by workers that are there."""
 
-    def __init__(self, workers: Workers, name: str) -> None:
-        self._workers, self._name = workers, name
+    def __init__(self, workers: Workers, method: str) -> None:
+        self._workers, self._method = workers, method
         self._running: dict[Any, _Call] = {}
         self._again: list[_Call] = []
         self._ends: Counter[Any] = Counter()
         self._numbers = itertools.count()
 
-    def make(self, key: Any, method: str, given: tuple[Any, ...], *, worker: int) -> None:
+    def make(self, key: Any, given: tuple[Any, ...], *, worker: int) -> None:
         """Make a call. If this worker is not there, the least busy one makes it."""
         there = self._workers._there()
         if worker not in there:
             load = Counter(call.worker for call in self._running.values())
             worker = min(there, key=lambda one: load[one])
-        call = _Call(next(self._numbers), key, method, given, worker)
-        self._running[self._workers._submit(worker, method, *given)] = call
+        call = _Call(next(self._numbers), key, given, worker)
+        self._running[self._workers._submit(worker, self._method, *given)] = call
 
     def idle(self) -> list[int]:
         """Return the workers that are there and make no call, once the calls of lost workers have been made again."""
@@ -202,7 +201,7 @@ class _Calls:
     def _make_again(self) -> None:
         while self._again and self._workers._there():
             call = self._again.pop(0)
-            self.make(call.key, call.method, call.given, worker=call.worker)
+            self.make(call.key, call.given, worker=call.worker)
 
     def _blame(self, lost: _Call, error: WorkerLost) -> None:
         """Raise `RuntimeError` if this call was the one that the worker was making, and it is the third time."""
@@ -210,7 +209,8 @@ class _Calls:
             return
         self._ends[lost.key] += 1
         if self._ends[lost.key] == _MOST_ENDS:
-            raise RuntimeError(f"{self._name}, call {lost.key}, has ended its worker {_MOST_ENDS} times: {error}")
+            name = f"{self._workers.name}.{self._method}"
+            raise RuntimeError(f"{name}, call {lost.key}, has ended its worker {_MOST_ENDS} times: {error}")
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
@@ -22,8 +23,10 @@ from infrec.pipeline.storage import InputError
 _POLL_SECONDS = 1.0
 _PATIENCE_SECONDS = 120.0
 """The time for which a cluster may be silent: its head may be restarted, or a proxy before it."""
+_OF_THE_CLUSTER = (RuntimeError, TimeoutError, aiohttp.ClientError, requests.RequestException)
+"""What Ray's client raises where the cluster does not answer, or says no."""
 _PASSES = re.compile(r"status code 50[234]|No available agent|WebSocket")
-"""The errors of Ray's client after which it is worth asking again."""
+"""The words of those `RuntimeError`s after which it is worth asking again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,7 @@ class SubmittedJob:
                 asyncio.run(tail())
                 details = self._client.get_job_info(self.id)
                 heard = time.monotonic()
-            except (OSError, RuntimeError, aiohttp.ClientError) as error:
+            except _OF_THE_CLUSTER as error:
                 if not _passes(error):
                     raise
                 if time.monotonic() > heard + _PATIENCE_SECONDS:
@@ -117,7 +120,7 @@ def submit_job(address: str, submission: Submission) -> SubmittedJob:
                 entrypoint_num_cpus=submission.cpus,
                 entrypoint_memory=submission.memory,
             )
-        except (OSError, RuntimeError) as error:
+        except _OF_THE_CLUSTER as error:
             if "already exists" in str(error):
                 if asked_before:
                     break  # the cluster had taken it, and only its answer was lost

@@ -23,8 +23,8 @@ class ThreadPool(Pool):
     def close(self) -> None:
         for thread in self._threads:
             thread.shutdown(wait=False, cancel_futures=True)
-        for thread in self._threads:
-            thread.shutdown()
+        while self._threads:
+            self._threads.pop().shutdown()
 
 
 class _ThreadWorkers(Workers):
