@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -207,7 +206,7 @@ def _shared_work(search: Search, choice: Choice, data: Dataset, limit: int | Non
     try:
         return choose(data, search, resources, None if choice == Choice.AUTO else Solver(choice)).shared
     except DoesNotFit:
-        return Work(dense=math.inf)  # in its session `solve` looks again, and says so
+        return Work()  # `solve` refuses it, and no Ray is needed for that
 
 
 def _check_solver(model: Model, solver: Choice, of_nystrom: Mapping[str, Any]) -> None:

@@ -196,7 +196,7 @@ def _join(address: str, *, cpus: int | None, gpus: int | None) -> None:
             logging_level=logging.ERROR,
         )
     except ConnectionError as error:  # of "auto"; other addresses have answered
-        raise InputError(f"No Ray cluster answers at {address} ({error}).", "address") from error
+        raise InputError("No Ray cluster runs on this machine: give the address of its head.", "address") from error
     if cpus or gpus:
         _scale_up(CPU=cpus or 0, GPU=gpus or 0)
 
